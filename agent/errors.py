@@ -1,0 +1,77 @@
+"""What can go wrong on a device, sorted by what is to be done about it.
+
+ScoutAgentError
+├── Misconfigured        a person must change the config; the agent exits and touches nothing
+├── LocalFault           disk full, locked, read-only: data stays where it is, try again later
+│   └── SpoolDamaged     the spool's own file does not hold what it promised
+├── SpoolRefused         this spool is not ours to open: another device's, or a newer agent's
+└── DeliveryFault        one try to deliver did not succeed
+    ├── Wait             network or server trouble: try again, later each time, for ever
+    ├── CredentialsRefused   the token is missing, expired or refused: pause, keep the data
+    ├── BatchRefused     this batch was refused for itself: set it aside after some tries, go on with the next
+    └── OperatorNeeded   the address, the bucket or the answer is wrong: keep trying, seldom, and say so
+
+A class's docstring serves as its message when none is given.
+"""
+
+
+class ScoutAgentError(Exception):
+    """The agent met a problem."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (self.__doc__ or "").partition("\n")[0])
+
+
+class Misconfigured(ScoutAgentError):
+    """The configuration can't be used."""
+
+
+class LocalFault(ScoutAgentError):
+    """This machine can't take the data now."""
+
+
+class SpoolDamaged(LocalFault):
+    """The spool does not hold what it promised."""
+
+
+class SpoolRefused(ScoutAgentError):
+    """This spool can't be opened by this agent."""
+
+
+class DeliveryFault(ScoutAgentError):
+    """A delivery did not succeed."""
+
+    kind = "fault"
+    next_step = "wait"
+
+
+class Wait(DeliveryFault):
+    """The server can't be reached or is busy."""
+
+    kind = "wait"
+    next_step = "nothing: the agent keeps trying by itself"
+
+    def __init__(self, message: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class CredentialsRefused(DeliveryFault):
+    """The token is missing, expired or refused."""
+
+    kind = "credentials"
+    next_step = "issue a token in the back office and put it into the token file"
+
+
+class BatchRefused(DeliveryFault):
+    """The server refuses this batch."""
+
+    kind = "refused"
+    next_step = "tell the back office: the batch is kept and tried again daily"
+
+
+class OperatorNeeded(DeliveryFault):
+    """The server's answer is not what this address should give."""
+
+    kind = "operator"
+    next_step = "check the addresses under [server] in the config"

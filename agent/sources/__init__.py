@@ -1,0 +1,1 @@
+"""Sources: where sales come from. Each looks for itself when woken and hands over through agent.intake."""

@@ -1,0 +1,494 @@
+"""The spool: owner of every record from intake until its batch is settled.
+
+May be relied on
+- `append` returns only when the records are on storage that honours flush (WAL, synchronous=FULL), together
+  with the note of the file they came from. A kill or power cut before that leaves nothing of them.
+- Seqs of an epoch are 1, 2, 3 … without holes, and no (epoch, seq) is issued twice: a new epoch begins at the
+  first intake after every boot, so that a card that lost its last writes can't repeat one.
+- A sealed batch never changes. Its hash is stored with it, and `body` compares.
+- Records leave only by `forget`, and only when settled.
+
+    append ─▶ record (unsealed) ─seal▶ waiting ─accept▶ accepted ─settle▶ settled ─forget▶ gone
+                                          ▲ │                │
+                                          │ └─set_aside▶ set_aside ─retry▶ waiting
+                                          └────── resend ────┘
+
+What a cut at any moment leaves: before a commit, the state before; after it, the state after. Every arrow
+above is one transaction. Opened twice at once (the daemon, `scout-agent add`) the writers take turns.
+"""
+
+import random
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from sqlite_utils import Database, Migrations
+
+from agent.clock import Clock
+from agent.errors import LocalFault, SpoolDamaged, SpoolRefused
+from agent.intake import TakenFile
+from agent.record_id import RecordIds
+from agent.statements import queries_of, script_of
+from wire.batch import BatchName, content_hash, sealing_day
+from wire.heartbeat import RANGES_MAX, EpochState
+from wire.record import Record, format_instant, to_line
+
+VERSION = 1
+"""Rises with every migration; an agent refuses a spool of a higher version without touching it."""
+
+SEQS_PER_EPOCH = 1_000_000_000_000
+BUSY_TIMEOUT_S = 30.0
+WAL_BYTES_KEPT = 4 * 1024 * 1024  # a warm WAL costs half the writes of one that grows anew
+FORGET_BATCHES = 100  # in one commit: seldom and in ranges wears the card least
+DAY_MS = 24 * 3600 * 1000
+
+_SQL = queries_of("spool")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A sealed run of records, ready to travel."""
+
+    number: int
+    name: BatchName
+    sha256: str
+    bytes: int
+
+    @property
+    def rows(self) -> int:
+        """How many records it carries."""
+        return self.name.rows
+
+
+@dataclass(frozen=True, slots=True)
+class SealLimits:
+    """When a run of records becomes a batch: whichever is reached first."""
+
+    rows_max: int
+    bytes_max: int
+    age_max_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolState:
+    """What the spool holds, for `status` and for the heartbeat."""
+
+    device_id: str
+    epoch: str | None
+    head: int
+    unsealed_rows: int
+    waiting_rows: int
+    accepted_rows: int
+    set_aside_rows: int
+    settled_rows: int
+    batches_waiting: int
+    oldest_unsettled_at: str | None
+    last_accepted_at: str | None
+    last_accepted_by: str | None
+    last_settled_at: str | None
+    spool_bytes: int
+
+    @property
+    def unsent_rows(self) -> int:
+        """Records that nobody but this device holds yet."""
+        return self.unsealed_rows + self.waiting_rows + self.set_aside_rows
+
+
+class Spool:
+    """One connection to the spool. Each thread and each process opens its own."""
+
+    def __init__(self, path: Path, device_id: str, *, clock: Clock, rng: random.Random) -> None:
+        self._path = path
+        self._clock = clock
+        self._rng = rng
+        self._ids = RecordIds(rng)
+        self._connection = _connect(path)
+        try:
+            _prepare(self._connection, path)
+            self._claim(device_id)
+        except BaseException:
+            self._connection.close()
+            raise
+        self.device_id = device_id
+
+    def close(self) -> None:
+        """Close the connection; everything committed stays."""
+        self._connection.close()
+
+    # Intake
+
+    def append(self, payloads: Sequence[bytes], taken: Sequence[TakenFile] = ()) -> int:
+        """Store payloads as records, with the notes of the files they came from; return how many.
+
+        Each payload is one line of valid JSON (wire.record.parse_payload accepted it). On return all of it is
+        durable; when LocalFault is raised, none of it is there.
+        """
+        with self._transaction():
+            if payloads:
+                self._append_records(payloads)
+            self._connection.executemany(_SQL["note_taken"], [(file.name, file.bytes_taken) for file in taken])
+        return len(payloads)
+
+    def bytes_taken(self, name: bytes) -> int | None:
+        """How much of a file in processing/ is in the spool already; None when nothing was noted."""
+        row = self._connection.execute(_SQL["bytes_taken"], {"name": name}).fetchone()
+        return row[0] if row else None
+
+    def taken_files(self) -> list[bytes]:
+        """The files whose notes are still kept."""
+        return [name for (name,) in self._connection.execute(_SQL["taken_files"])]
+
+    def release_files(self, names: Sequence[bytes]) -> None:
+        """Drop the notes of files that are no longer in processing/."""
+        with self._transaction():
+            self._connection.executemany(_SQL["release_file"], [(name,) for name in names])
+
+    # Delivery
+
+    def seal(self, limits: SealLimits, built_on: datetime) -> int:
+        """Seal every run that is due; return how many batches were made."""
+        sealed = 0
+        while self._seal_one(limits, built_on):
+            sealed += 1
+        return sealed
+
+    def seal_due_in_s(self, limits: SealLimits) -> float | None:
+        """Seconds until the youngest run becomes due by age; None when nothing is unsealed."""
+        row = self._connection.execute(_SQL["unsealed"]).fetchone()
+        if row is None:
+            return None
+        return max(0.0, limits.age_max_s - self._age_s(row["boot"], row["unsealed_since_mono_ms"]))
+
+    def next_waiting(self) -> Batch | None:
+        """The oldest batch that waits to be sent."""
+        row = self._connection.execute(_SQL["next_waiting"]).fetchone()
+        return _batch(row) if row else None
+
+    def body(self, batch: Batch) -> bytes:
+        """A batch's uncompressed JSONL, byte for byte as sealed; raise SpoolDamaged when it isn't there."""
+        jsonl = self._jsonl(self._epoch_number(batch), batch.name.first_seq, batch.name.last_seq)
+        if content_hash(jsonl) != batch.sha256:
+            raise SpoolDamaged(
+                f"{self._path}: batch {batch.name.key} no longer matches its checksum. Its records stay in "
+                "the spool; copy the file away before anything else and tell the back office."
+            )
+        return jsonl
+
+    def accept(self, batch: Batch, by: str) -> None:
+        """Note that the bucket or the endpoint took the bytes. The batch stays until it is settled."""
+        self._mark("accept", batch, now=format_instant(self._clock.now()), by=by)
+
+    def refuse(self, batch: Batch, reason: str, refusals_max: int) -> bool:
+        """Count a refusal of the batch itself; True when that many alike set it aside."""
+        with self._transaction():
+            self._connection.execute(_SQL["count_refusal"], {"number": batch.number, "reason": reason})
+            changed = self._connection.execute(
+                _SQL["set_aside"],
+                {
+                    "number": batch.number,
+                    "refusals_max": refusals_max,
+                    "mono_ms": self._clock.mono_ms(),
+                    "boot": self._clock.boot,
+                },
+            )
+        return changed.rowcount == 1
+
+    def retry_set_aside(self) -> int:
+        """Let batches that were set aside a day or a boot ago wait again; return how many."""
+        parameters = {"before_mono_ms": self._clock.mono_ms() - DAY_MS, "boot": self._clock.boot}
+        if not self._connection.execute(_SQL["set_aside_due"], parameters).fetchone()[0]:
+            return 0
+        with self._transaction():
+            return self._connection.execute(_SQL["retry_set_aside"], parameters).rowcount
+
+    # Settling
+
+    def awaited(self, limit: int) -> list[Batch]:
+        """Accepted batches whose receipt is outstanding, the oldest first."""
+        return [_batch(row) for row in self._connection.execute(_SQL["awaited"], {"limit": limit})]
+
+    def settle(self, batches: Sequence[Batch], server_time: str) -> None:
+        """Note that the server's ledger covers these.
+
+        `server_time` is the server's: keeping them for some days must not hang on this device's clock.
+        """
+        with self._transaction():
+            for batch in batches:
+                self._connection.execute(_SQL["settle"], {"number": batch.number, "now": server_time})
+
+    def send_again(self, batch: Batch, resend: int) -> None:
+        """Let a batch wait again under the copy name that the server asked for."""
+        self._mark("send_again", batch, resend=resend)
+
+    def generation(self) -> str | None:
+        """Which life of the server's database was heard last."""
+        row = self._connection.execute(_SQL["generation"]).fetchone()
+        return row[0] if row else None
+
+    def enter_generation(self, generation: str) -> int:
+        """Note a new life of the server's database; batches still kept are awaited again. Return how many."""
+        known = self.generation()
+        if known == generation:
+            return 0
+        with self._transaction():
+            self._connection.execute(_SQL["note_generation"], {"generation": generation})
+            if known is None:
+                return 0
+            return self._connection.execute(_SQL["await_again"]).rowcount
+
+    def forget(self, settled_before: str) -> int:
+        """Remove what was settled before that moment of the server's time, some batches at once; return rows."""
+        with self._transaction():
+            rows = self._connection.execute(
+                _SQL["forgettable"], {"before": settled_before, "limit": FORGET_BATCHES}
+            ).fetchall()
+            forgotten = 0
+            for row in rows:
+                base = row["epoch_number"] * SEQS_PER_EPOCH
+                deleted = self._connection.execute(
+                    _SQL["forget_records"],
+                    {"first": base + row["first_seq"], "last": base + row["last_seq"]},
+                )
+                self._connection.execute(_SQL["forget_batch"], {"number": row["number"]})
+                forgotten += deleted.rowcount
+            if rows:
+                self._connection.execute(_SQL["forget_epochs"], {"boot": self._clock.boot})
+        return forgotten
+
+    # Seeing
+
+    def state(self) -> SpoolState:
+        """Count what the spool holds."""
+        return _state(self._connection, self._path)
+
+    def epoch_states(self) -> tuple[EpochState, ...]:
+        """Each epoch's head and its runs that are not settled, as the heartbeat reports them."""
+        with self._reading():
+            heads = self._connection.execute(_SQL["epoch_heads"]).fetchall()
+            runs: dict[int, list[tuple[int, int]]] = {row["number"]: [] for row in heads}
+            for number, first, last in self._connection.execute(_SQL["unsettled_runs"]):
+                _extend(runs[number], first, last)
+        return tuple(EpochState(row["epoch"], row["head"], tuple(runs[row["number"]])) for row in heads)
+
+    # Helpers
+
+    def _claim(self, device_id: str) -> None:
+        """A spool belongs to the device that opened it first: its name is in every batch."""
+        with self._transaction():
+            self._connection.execute(_SQL["claim_device"], {"device_id": device_id})
+            (owner,) = self._connection.execute(_SQL["owner"]).fetchone()
+        if owner != device_id:
+            raise SpoolRefused(
+                f"{self._path} belongs to device {owner}, not {device_id}. Set device.id back to {owner}, "
+                f"or choose another spool.directory for {device_id}."
+            )
+
+    def _append_records(self, payloads: Sequence[bytes]) -> None:
+        now, mono_ms = self._clock.now(), self._clock.mono_ms()
+        captured_at, clock = format_instant(now), "synced" if self._clock.is_synced() else "unsynced"
+        number, head = self._current_epoch(captured_at)
+        ids = self._ids.mint(int(now.timestamp() * 1000), len(payloads))
+        place = number * SEQS_PER_EPOCH
+        rows, line_bytes = [], 0
+        for seq, (payload, record_id) in enumerate(zip(payloads, ids, strict=True), head + 1):
+            line = to_line(Record(seq, record_id, captured_at, clock, self._clock.boot, mono_ms, payload))
+            line_bytes += len(line) + 1
+            rows.append((place + seq, captured_at, line.decode()))
+        self._connection.executemany(_SQL["insert_record"], rows)
+        self._connection.execute(
+            _SQL["raise_head"],
+            {"number": number, "rows": len(rows), "bytes": line_bytes, "mono_ms": mono_ms},
+        )
+
+    def _seal_one(self, limits: SealLimits, built_on: datetime) -> bool:
+        row = self._connection.execute(_SQL["unsealed"]).fetchone()
+        if row is None:
+            return False
+        is_old = row["boot"] != self._clock.boot  # nothing will be added to an epoch of an earlier boot
+        is_due = (
+            is_old
+            or row["head"] - row["sealed_to"] >= limits.rows_max
+            or row["unsealed_bytes"] >= limits.bytes_max
+            or self._age_s(row["boot"], row["unsealed_since_mono_ms"]) >= limits.age_max_s
+        )
+        if not is_due:
+            return False
+        with self._transaction():
+            number, first_seq = row["number"], row["sealed_to"] + 1
+            (last_seq,) = self._connection.execute(
+                _SQL["run_end"],
+                {
+                    "first": number * SEQS_PER_EPOCH + first_seq,
+                    "past": (number + 1) * SEQS_PER_EPOCH,
+                    "rows_max": limits.rows_max,
+                    "bytes_max": limits.bytes_max,
+                },
+            ).fetchone()
+            last_seq -= number * SEQS_PER_EPOCH
+            jsonl = self._jsonl(number, first_seq, last_seq)
+            now = self._clock.now()
+            sha256 = content_hash(jsonl)
+            name = BatchName(
+                sealing_day(now.date(), built_on.date()),
+                self.device_id,
+                row["epoch"],
+                first_seq,
+                last_seq,
+                sha256[:16],
+            )
+            self._connection.execute(
+                _SQL["insert_batch"],
+                {
+                    "epoch_number": number,
+                    "first_seq": first_seq,
+                    "last_seq": last_seq,
+                    "key": name.key,
+                    "sha256": sha256,
+                    "bytes": len(jsonl),
+                    "now": format_instant(now),
+                },
+            )
+            raised = self._connection.execute(
+                _SQL["raise_sealed"],
+                {
+                    "number": number,
+                    "first_seq": first_seq,
+                    "last_seq": last_seq,
+                    "bytes": len(jsonl),
+                    "mono_ms": self._clock.mono_ms(),
+                },
+            )
+            if raised.rowcount != 1:
+                raise LocalFault(f"{self._path}: two processes seal at once. Only one daemon may run.")
+        return True
+
+    def _current_epoch(self, opened_at: str) -> tuple[int, int]:
+        """Number and head of this boot's epoch, begun now if this is the boot's first intake."""
+        row = self._connection.execute(_SQL["newest_epoch"]).fetchone()
+        if row is None or row["boot"] != self._clock.boot:
+            epoch = f"{self._rng.getrandbits(64):016x}"
+            self._connection.execute(
+                _SQL["begin_epoch"], {"epoch": epoch, "boot": self._clock.boot, "now": opened_at}
+            )
+            row = self._connection.execute(_SQL["newest_epoch"]).fetchone()
+        return row["number"], row["head"]
+
+    def _epoch_number(self, batch: Batch) -> int:
+        (number,) = self._connection.execute(_SQL["epoch_number"], {"epoch": batch.name.epoch}).fetchone()
+        return int(number)
+
+    def _jsonl(self, epoch_number: int, first_seq: int, last_seq: int) -> bytes:
+        base = epoch_number * SEQS_PER_EPOCH
+        (text,) = self._connection.execute(
+            _SQL["jsonl"], {"first": base + first_seq, "last": base + last_seq}
+        ).fetchone()
+        return f"{text or ''}\n".encode()
+
+    def _age_s(self, boot: str, since_mono_ms: int) -> float:
+        """Age by the clock that can't step; what an earlier boot left is as old as it gets."""
+        if boot != self._clock.boot:
+            return float("inf")
+        return (self._clock.mono_ms() - since_mono_ms) / 1000
+
+    def _mark(self, statement: str, batch: Batch, **parameters: object) -> None:
+        with self._transaction():
+            self._connection.execute(_SQL[statement], {"number": batch.number, **parameters})
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Write all or nothing, durably. Trouble with the disk surfaces as LocalFault."""
+        try:
+            self._connection.execute("begin immediate")
+            try:
+                yield
+                self._connection.execute("commit")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("rollback")
+                raise
+        except sqlite3.OperationalError as error:
+            raise LocalFault(f"{self._path}: {error}. Nothing was lost; it is tried again.") from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """See one moment of the spool across several statements."""
+        self._connection.execute("begin")
+        try:
+            yield
+        finally:
+            self._connection.execute("rollback")
+
+
+def read_state(path: Path) -> SpoolState:
+    """Count what a spool holds without writing to it, whether the daemon runs or not."""
+    if not path.exists():
+        raise LocalFault(f"{path} does not exist: no sale was ever taken here, or the config names another place.")
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
+    connection.row_factory = sqlite3.Row
+    try:
+        return _state(connection, path)
+    except sqlite3.Error as error:
+        raise LocalFault(f"{path}: {error}") from error
+    finally:
+        connection.close()
+
+
+def _state(connection: sqlite3.Connection, path: Path) -> SpoolState:
+    row = dict(connection.execute(_SQL["state"]).fetchone())
+    files = (path, path.with_name(path.name + "-wal"))
+    return SpoolState(**row, spool_bytes=sum(file.stat().st_size for file in files if file.exists()))
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    except (OSError, sqlite3.Error) as error:
+        raise LocalFault(f"{path}: {error}. Check that the directory exists and may be written.") from error
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring the file to our version, or refuse it untouched."""
+    try:
+        (version,) = connection.execute("pragma user_version").fetchone()
+        if version > VERSION:
+            raise SpoolRefused(
+                f"{path} was written by a newer agent (spool version {version}, this one knows {VERSION}). "
+                "Install that version again; nothing was changed."
+            )
+        if version == 0:
+            connection.execute("pragma auto_vacuum = incremental")
+        connection.execute("pragma journal_mode = wal")
+        # NORMAL loses acknowledged commits at a power cut, and integrity_check still says ok.
+        connection.execute("pragma synchronous = full")
+        connection.execute(f"pragma journal_size_limit = {WAL_BYTES_KEPT}")
+        _migrations.apply(Database(connection))
+    except sqlite3.Error as error:
+        raise LocalFault(f"{path}: {error}. The file was left as it is.") from error
+
+
+_migrations = Migrations("scout-spool")
+
+
+@_migrations(name="010_spool")
+def _first_shape(database: Database) -> None:
+    for statement in script_of("010_spool"):
+        database.conn.execute(statement)
+
+
+def _batch(row: sqlite3.Row) -> Batch:
+    name = BatchName.parse(row["key"])
+    return Batch(row["number"], name.again(row["resend"]), row["sha256"], row["bytes"])
+
+
+def _extend(runs: list[tuple[int, int]], first: int, last: int) -> None:
+    """Add a run, in rising order, merging it with its neighbour; past RANGES_MAX the last one widens."""
+    if runs and (first <= runs[-1][1] + 1 or len(runs) >= RANGES_MAX):
+        runs[-1] = (runs[-1][0], max(last, runs[-1][1]))
+    else:
+        runs.append((first, last))

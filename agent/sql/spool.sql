@@ -1,0 +1,168 @@
+-- Queries of agent/spool.py, in the order of a record's life.
+
+-- claim_device -- the first agent to open a spool gives it its device
+insert into device (only_row, device_id) values (1, :device_id) on conflict do nothing;
+
+-- owner -- whose spool this is
+select device_id from device;
+
+-- newest_epoch -- the epoch begun last, with its counter
+select number, boot, head from epochs order by number desc limit 1;
+
+-- begin_epoch -- a new epoch for this boot
+insert into epochs (epoch, boot, opened_at) values (:epoch, :boot, :now);
+
+-- insert_record -- one record
+insert into records (place, captured_at, line) values (?, ?, ?);
+
+-- raise_head -- count the records just stored
+update epochs
+set head = head + :rows,
+    unsealed_bytes = unsealed_bytes + :bytes,
+    unsealed_since_mono_ms = coalesce(unsealed_since_mono_ms, :mono_ms)
+where number = :number;
+
+-- note_taken -- how much of a file is in the spool
+insert into taken_files (name, bytes_taken) values (?, ?)
+on conflict (name) do update set bytes_taken = excluded.bytes_taken;
+
+-- bytes_taken -- how much of a file is in the spool
+select bytes_taken from taken_files where name = :name;
+
+-- taken_files -- files whose notes are kept
+select name from taken_files;
+
+-- release_file -- the file is gone
+delete from taken_files where name = ?;
+
+-- unsealed -- the oldest epoch with records that no batch covers
+select number, epoch, boot, head, sealed_to, unsealed_bytes, unsealed_since_mono_ms
+from epochs
+where head > sealed_to
+order by number
+limit 1;
+
+-- run_end -- the last place that fits into the next batch; at least its first record does
+select max(place) from (
+    select place, sum(length(cast(line as blob)) + 1) over (order by place) as running, :first as first
+    from (select place, line from records where place >= :first and place < :past order by place limit :rows_max)
+)
+where running <= :bytes_max or place = first;
+
+-- jsonl -- the lines of a run, joined; the scan of the primary key gives their order
+select group_concat(line, char(10))
+from (select line from records where place between :first and :last order by place);
+
+-- insert_batch -- a sealed run
+insert into batches (epoch_number, first_seq, last_seq, key, sha256, bytes, sealed_at)
+values (:epoch_number, :first_seq, :last_seq, :key, :sha256, :bytes, :now);
+
+-- raise_sealed -- what is sealed now; the rest, if any, is as young as this moment
+update epochs
+set sealed_to = :last_seq,
+    unsealed_bytes = max(0, unsealed_bytes - :bytes),
+    unsealed_since_mono_ms = case when head > :last_seq then :mono_ms end
+where number = :number and sealed_to = :first_seq - 1;
+
+-- next_waiting -- the oldest batch to send
+select number, key, sha256, bytes, resend from batches where state = 'waiting' order by number limit 1;
+
+-- epoch_number -- the number of an epoch
+select number from epochs where epoch = :epoch;
+
+-- accept -- the bytes left this machine
+update batches
+set state = 'accepted', accepted_at = :now, accepted_by = :by, refusals = 0, refusal = null
+where number = :number and state in ('waiting', 'set_aside');
+
+-- count_refusal -- refusals count while they are alike
+update batches
+set refusals = case when refusal = :reason then refusals + 1 else 1 end, refusal = :reason
+where number = :number;
+
+-- set_aside -- refused often enough; the next batch goes on
+update batches
+set state = 'set_aside', set_aside_mono_ms = :mono_ms, set_aside_boot = :boot
+where number = :number and state = 'waiting' and refusals >= :refusals_max;
+
+-- set_aside_due -- whether a batch was set aside a day or a boot ago
+select exists (
+    select 1 from batches
+    where state = 'set_aside' and (set_aside_boot <> :boot or set_aside_mono_ms <= :before_mono_ms)
+);
+
+-- retry_set_aside -- one more try each; refusals stay counted, so one more sets aside again
+update batches
+set state = 'waiting'
+where state = 'set_aside' and (set_aside_boot <> :boot or set_aside_mono_ms <= :before_mono_ms);
+
+-- awaited -- accepted batches without a receipt
+select number, key, sha256, bytes, resend from batches where state = 'accepted' order by number limit :limit;
+
+-- settle -- the server's ledger covers it
+update batches set state = 'settled', settled_at = :now where number = :number and state <> 'settled';
+
+-- send_again -- the server asked for a copy
+update batches set state = 'waiting', resend = :resend where number = :number;
+
+-- generation -- the life of the server's database heard last
+select generation from device where generation is not null;
+
+-- note_generation -- a life of the server's database
+update device set generation = :generation;
+
+-- await_again -- after a restore, every batch still kept is asked for again
+update batches set state = 'accepted', settled_at = null where state = 'settled';
+
+-- forgettable -- the oldest batches settled long enough ago
+select number, epoch_number, first_seq, last_seq
+from batches
+where state = 'settled' and settled_at < :before
+order by settled_at
+limit :limit;
+
+-- forget_records -- a settled run leaves
+delete from records where place between :first and :last;
+
+-- forget_batch -- and its batch
+delete from batches where number = :number;
+
+-- forget_epochs -- epochs of earlier boots that hold nothing any more
+delete from epochs
+where boot <> :boot
+  and head = sealed_to
+  and number < (select max(number) from epochs)
+  and not exists (select 1 from batches where batches.epoch_number = epochs.number);
+
+-- epoch_heads -- every epoch and its highest seq
+select number, epoch, head from epochs order by number;
+
+-- unsettled_runs -- runs that this device still answers for, in rising order
+select epoch_number, first_seq, last_seq from batches where state <> 'settled'
+union all
+select number, sealed_to + 1, head from epochs where head > sealed_to
+order by 1, 2;
+
+-- state -- what the spool holds
+select
+    (select device_id from device) as device_id,
+    (select epoch from epochs order by number desc limit 1) as epoch,
+    coalesce((select head from epochs order by number desc limit 1), 0) as head,
+    coalesce((select sum(head - sealed_to) from epochs), 0) as unsealed_rows,
+    coalesce(sum(last_seq - first_seq + 1) filter (where state = 'waiting'), 0) as waiting_rows,
+    coalesce(sum(last_seq - first_seq + 1) filter (where state = 'accepted'), 0) as accepted_rows,
+    coalesce(sum(last_seq - first_seq + 1) filter (where state = 'set_aside'), 0) as set_aside_rows,
+    coalesce(sum(last_seq - first_seq + 1) filter (where state = 'settled'), 0) as settled_rows,
+    count(*) filter (where state = 'waiting') as batches_waiting,
+    (select captured_at from records where place >= coalesce(
+        (select min(place) from (
+            select min(epoch_number * 1000000000000 + first_seq) as place from batches where state <> 'settled'
+            union all
+            select min(number * 1000000000000 + sealed_to + 1) from epochs where head > sealed_to)),
+        9223372036854775807)
+     order by place limit 1) as oldest_unsettled_at,
+    max(accepted_at) as last_accepted_at,
+    (select accepted_by from batches where accepted_at is not null order by accepted_at desc limit 1)
+        as last_accepted_by,
+    max(settled_at) as last_settled_at
+from batches;

@@ -1,0 +1,70 @@
+"""The device token as the agent sees it: a file that somebody else may replace at any moment.
+
+May be relied on: the file is read anew whenever it changed, so a token put in place by hand needs no
+restart. Nothing here writes or prints a token.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import jwt
+
+from agent.errors import CredentialsRefused
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What the file holds. The signature is the server's to check."""
+
+    text: str
+    expires_at: datetime | None
+
+    def __repr__(self) -> str:
+        """Never the token itself, which would end up in a traceback."""
+        return f"Token(expires_at={self.expires_at})"
+
+
+class TokenFile:
+    """Remembers the token until the file changes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._signature: tuple[int, int, int] | None = None
+        self._token: Token | None = None
+
+    def changed(self) -> bool:
+        """Whether the file is another one than at the last `read`."""
+        return _signature_of(self._path) != self._signature
+
+    def read(self) -> Token:
+        """The present token; raise CredentialsRefused, naming the file, when there is none."""
+        if self.changed() or self._token is None:
+            self._signature = _signature_of(self._path)
+            self._token = _read(self._path)
+        return self._token
+
+
+def _signature_of(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _read(path: Path) -> Token:
+    try:
+        text = path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        raise CredentialsRefused(f"there is no token: {path} does not exist") from None
+    except OSError as error:
+        raise CredentialsRefused(f"{path} can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        text = ""
+    try:
+        claims = jwt.decode(text, options={"verify_signature": False})
+        expires_at = datetime.fromtimestamp(claims["exp"], UTC) if "exp" in claims else None
+    except (jwt.InvalidTokenError, TypeError, ValueError, OverflowError):
+        raise CredentialsRefused(f"{path} does not hold a token") from None
+    return Token(text, expires_at)

@@ -1,0 +1,179 @@
+"""One try to hand a batch over, by the bucket or by the ingest endpoint, and what its outcome means.
+
+May be relied on: `by_bucket` and `by_endpoint` return only when the answer is an acknowledgement of exactly
+this batch; everything else raises, sorted by what is to be done (agent/errors.py). A captive portal's page, a
+cut answer or an answer that speaks of another batch acknowledges nothing. Trying twice is always safe: the
+name follows from the content.
+
+Supabase's storage answers HTTP 400 for nearly everything and puts the meaning into the body's `statusCode`
+and `code`; so the body counts first.
+"""
+
+import gzip
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+
+import httpx
+import orjson
+
+from agent.errors import BatchRefused, CredentialsRefused, DeliveryFault, OperatorNeeded, Wait
+from wire.receipt import IngestAnswer, NotAReceipt
+
+RETRY_AFTER_MAX_S = 3600.0
+"""A server may ask for patience, not for silence."""
+
+_BUSY = {408, 423, 425, 429, 503, 544}
+_OPERATOR_CODES = {"NoSuchBucket", "InvalidMimeType"}
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A batch as it is sent."""
+
+    key: str
+    jsonl: bytes
+    sha256: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What both paths need: a client with its timeouts, the addresses, and the credentials."""
+
+    client: httpx.Client
+    bucket_url: str
+    ingest_url: str
+    heartbeat_url: str
+    api_key: str
+    gzip_level: int
+    token: Callable[[], str]
+
+    def headers(self) -> dict[str, str]:
+        """Credentials for one request. Raises CredentialsRefused when there is no token."""
+        headers = {"Authorization": f"Bearer {self.token()}"}
+        if self.api_key:
+            headers["apikey"] = self.api_key
+        return headers
+
+
+def by_bucket(connection: Connection, parcel: Parcel) -> None:
+    """Store the batch as an object. That its name exists already is success: the name holds its hash."""
+    url = f"{connection.bucket_url.rstrip('/')}/{parcel.key}"
+    response = send(
+        connection,
+        url,
+        content=gzip.compress(parcel.jsonl, connection.gzip_level, mtime=0),
+        headers={"Content-Type": "application/gzip"},
+    )
+    answer = _object(response)
+    if response.status_code == 200:
+        if answer is None or not str(answer.get("Key", "")).endswith(f"/{parcel.key}"):
+            raise OperatorNeeded(f"{url} answered 200, but not as a bucket answers")
+        return
+    if _status_of(response, answer) == 409:
+        return
+    raise fault_of(response, url)
+
+
+def by_endpoint(connection: Connection, parcel: Parcel) -> IngestAnswer:
+    """Post the batch to the ingest endpoint under its own name."""
+    url = connection.ingest_url
+    response = send(
+        connection,
+        url,
+        content=gzip.compress(parcel.jsonl, connection.gzip_level, mtime=0),
+        headers={
+            "Content-Type": "application/jsonl",
+            "Content-Encoding": "gzip",
+            "Idempotency-Key": parcel.key,
+        },
+    )
+    if not response.is_success:
+        raise fault_of(response, url)
+    try:
+        answer = IngestAnswer.parse(response.content)
+    except NotAReceipt as error:
+        raise OperatorNeeded(f"{url} answered {response.status_code}, but {error}") from None
+    if answer.lines != parcel.rows or answer.sha256 != parcel.sha256:
+        raise OperatorNeeded(f"{url} acknowledged another batch than the one sent")
+    return answer
+
+
+def send(connection: Connection, url: str, *, content: bytes, headers: dict[str, str]) -> httpx.Response:
+    """POST once; network trouble becomes Wait, with what to look at."""
+    try:
+        return connection.client.post(url, content=content, headers=headers | connection.headers())
+    except httpx.TransportError as error:
+        if isinstance(error.__cause__, ssl.SSLError) or "CERTIFICATE" in str(error):
+            raise Wait(
+                f"{_host(url)}: the secure connection failed ({error}). Is this device's clock right?"
+            ) from None
+        raise Wait(f"{_host(url)}: {_plain(error)}") from None
+    except httpx.InvalidURL as error:
+        raise OperatorNeeded(f"{url} is not an address: {error}") from None
+
+
+def fault_of(response: httpx.Response, url: str) -> DeliveryFault:
+    """Sort an answer that is no acknowledgement by what is to be done about it."""
+    answer = _object(response)
+    status = _status_of(response, answer)
+    code = str((answer or {}).get("code") or "")
+    said = f"{url.partition('?')[0]} answered {status}" + (f" {code}" if code else "")
+    if status in _BUSY or status >= 500:
+        # "Role does not exist" comes as a 500 with code DatabaseError and needs a person, but so does nothing
+        # else that comes this way; waiting is right for all.
+        return Wait(said, retry_after_s=_retry_after_s(response))
+    if status == 401 or (status == 403 and _about_token(answer)):
+        return CredentialsRefused(said)
+    if answer is None or code in _OPERATOR_CODES or status in (301, 302, 303, 307, 308, 404, 405):
+        return OperatorNeeded(said)
+    return BatchRefused(said)
+
+
+def _object(response: httpx.Response) -> dict[str, object] | None:
+    try:
+        answer = orjson.loads(response.content)
+    except orjson.JSONDecodeError:
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+def _status_of(response: httpx.Response, answer: dict[str, object] | None) -> int:
+    """The status that is meant: the body's, where it has one."""
+    inner = str((answer or {}).get("statusCode") or "")
+    return int(inner) if inner.isdigit() and len(inner) == 3 else response.status_code
+
+
+def _about_token(answer: dict[str, object] | None) -> bool:
+    """Whether a 403 speaks of the token rather than of this object."""
+    message = str((answer or {}).get("message") or "").lower()
+    return "row-level security" not in message
+
+
+def _retry_after_s(response: httpx.Response) -> float | None:
+    """Retry-After in seconds, or as a date, read against the server's own Date."""
+    value = response.headers.get("Retry-After", "")
+    try:
+        if value.isdigit():
+            return min(float(value), RETRY_AFTER_MAX_S)
+        wait = parsedate_to_datetime(value) - parsedate_to_datetime(response.headers["Date"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    return min(max(0.0, wait.total_seconds()), RETRY_AFTER_MAX_S)
+
+
+def _host(url: str) -> str:
+    return httpx.URL(url).netloc.decode("ascii", "replace")
+
+
+def _plain(error: httpx.TransportError) -> str:
+    """What happened, without a library's jargon."""
+    if isinstance(error, httpx.ConnectTimeout):
+        return "no answer to the connection attempt"
+    if isinstance(error, httpx.TimeoutException):
+        return "the transfer stalled"
+    if isinstance(error, httpx.ConnectError):
+        return f"can't connect ({error})"
+    return f"the connection broke ({type(error).__name__})"

@@ -1,0 +1,102 @@
+"""How transactions lie in a file or a request body: one JSON object, an array of them, or JSONL.
+
+May be relied on: every piece is the sender's own bytes. Only line breaks between the tokens of an object
+that was written over several lines become blanks (inside strings JSON allows none), because a record is one
+line from intake on. A byte order mark before the first piece, CRLF line ends and blank lines are no data.
+A body that can't be divided is refused as a whole; a bad line among good ones is the caller's to refuse.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+import orjson
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BLANK = b" \t\r\n"
+_LINE_BREAKS_TO_BLANKS = bytes.maketrans(b"\r\n", b"  ")
+_BYTE_OF_ERROR = re.compile(r"\(byte (\d+)\)")
+_elements_of = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What should be one transaction, with the line (from 1) of the body on which it begins."""
+
+    line: int
+    text: bytes
+
+
+class RefusedBody(ValueError):
+    """This body can't be divided into transactions."""
+
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(f"line {line}: {reason}")
+        self.line = line
+        self.reason = reason
+
+
+def split_lines(body: bytes, first_line: int = 1) -> Iterator[Piece]:
+    """Divide JSONL. Never raises: what a line holds is for the caller to judge."""
+    for number, line in enumerate(body.removeprefix(_BYTE_ORDER_MARK).split(b"\n"), start=first_line):
+        text = line.strip(_BLANK)
+        if text:
+            yield Piece(number, text)
+
+
+def split_body(body: bytes) -> Iterator[Piece]:
+    """Divide a body that is one object, an array or JSONL, whichever it turns out to be.
+
+    Raises RefusedBody, before the first piece, when an array or a single object is broken.
+    """
+    body = body.removeprefix(_BYTE_ORDER_MARK)
+    start = len(body) - len(body.lstrip(_BLANK))
+    if start == len(body):
+        return iter(())
+    if body[start : start + 1] == b"[":
+        return iter(_split_array(body))
+    first_line, _, rest = body[start:].partition(b"\n")
+    if not rest.strip(_BLANK) or _is_json(first_line):
+        return split_lines(body)
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise RefusedBody(error.lineno, f"not valid JSON: {error.msg} at column {error.colno}") from None
+    return iter((Piece(_line_of(body, start), _as_one_line(body)),))
+
+
+def _split_array(body: bytes) -> list[Piece]:
+    try:
+        elements = _elements_of.decode(body)
+    except msgspec.MsgspecError as error:
+        found = _BYTE_OF_ERROR.search(str(error))
+        position = int(found[1]) if found else len(body)
+        raise RefusedBody(_line_of(body, position), "the JSON array is broken or cut off") from None
+    except RecursionError:
+        raise RefusedBody(1, "nested too deeply") from None
+    pieces, position, line, counted = [], 1, 1, 0
+    for element in elements:
+        text = bytes(element)
+        position = body.index(text, position)
+        line += body.count(b"\n", counted, position)
+        counted = position
+        pieces.append(Piece(line, _as_one_line(text)))
+        position += len(text)
+    return pieces
+
+
+def _as_one_line(text: bytes) -> bytes:
+    return text.strip(_BLANK).translate(_LINE_BREAKS_TO_BLANKS)
+
+
+def _line_of(body: bytes, position: int) -> int:
+    return body.count(b"\n", 0, position) + 1
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True

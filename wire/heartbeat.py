@@ -1,0 +1,86 @@
+"""The one call home: what a device reports, and what it hears back about the batches it awaits.
+
+May be relied on: `Reply.parse` refuses an answer to another report (the nonce tells), so a cached or
+foreign answer settles nothing. Unknown fields on either side are ignored.
+"""
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+AWAITED_MAX = 500
+"""Batch names in one report. More would make one report's cost depend on the length of an outage."""
+
+RANGES_MAX = 100
+"""Unsettled ranges named for one epoch; what lies beyond is merged into the last one."""
+
+SETTLED = "settled"
+UNKNOWN = "unknown"
+
+
+class NotAReply(ValueError):
+    """This answer is no reply to our report."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpochState:
+    """Where an epoch stands on the device: its highest seq, and the runs that are not settled yet."""
+
+    epoch: str
+    head: int
+    unsettled: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a device says of itself."""
+
+    nonce: str
+    version: str
+    sent_at: str
+    clock: str
+    boot: str
+    mono_ms: int
+    epochs: tuple[EpochState, ...]
+    awaits: tuple[str, ...]
+    waiting_rows: int  # in the spool, not yet accepted by anyone
+    accepted_rows: int  # accepted, not yet settled
+    set_aside_rows: int
+    spool_bytes: int
+    disk_free_bytes: int
+    generation: str | None = None  # the database's, as last heard
+    oldest_unsettled_at: str | None = None
+    token_expires_at: str | None = None
+
+    def to_json(self) -> bytes:
+        """The report as it travels."""
+        return msgspec.json.encode(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the server answers. `batches` maps each awaited name to `settled`, `unknown` or `resend N`."""
+
+    nonce: str
+    server_time: str
+    generation: str
+    keep_for_days: int
+    batches: dict[str, str] = field(default_factory=dict)
+    renew_token: bool = False
+
+    @classmethod
+    def parse(cls, body: bytes, nonce: str) -> "Reply":
+        """Read the reply to the report that carried `nonce`; raise NotAReply for anything else."""
+        try:
+            reply = msgspec.json.decode(body, type=cls)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            raise NotAReply("the answer is not in the shape of a heartbeat's reply") from None
+        if reply.nonce != nonce:
+            raise NotAReply("the answer belongs to another report")
+        return reply
+
+
+def resend_number(state: str) -> int | None:
+    """The N of `resend N`, or None when the state is another one or malformed."""
+    word, _, number = state.partition(" ")
+    return int(number) if word == "resend" and number.isdigit() and 1 <= int(number) <= 999_999 else None
