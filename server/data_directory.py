@@ -1,0 +1,71 @@
+"""The folder in which one server keeps everything, and the lock that makes it the only one there.
+
+The lock is the kernel's (flock): it ends with its process however that dies, so a lock file left behind
+refuses nobody. Its content only tells a person who holds it.
+"""
+
+import fcntl
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+from server.errors import DataDirectoryHeld, Misconfigured
+from server.files import sync_folder
+
+
+class DataDirectory:
+    """The folder of one server, made if missing and held for as long as this object is open.
+
+    Raises DataDirectoryHeld when another process holds it, Misconfigured when it cannot be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        try:
+            self._lock = _hold(self.path)
+        except OSError as error:
+            raise Misconfigured(
+                f"cannot use the data directory {self.path}: {error.strerror}. "
+                "Choose a folder that this user owns, or start as the user that owns it."
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let another process take the directory. Closing twice is harmless."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def _hold(path: Path) -> int:
+    """Make the folder `path` if it is missing and return its lock, held."""
+    try:
+        path.mkdir(parents=True)
+        # PostgreSQL's account must pass through; what we put inside is closed by itself.
+        path.chmod(0o711 if os.geteuid() == 0 else 0o700)
+        sync_folder(path.parent)
+    except FileExistsError:
+        pass
+    lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(lock, 200, 0).decode(errors="replace").strip()
+        since = datetime.fromtimestamp(os.fstat(lock).st_mtime, tz=UTC)
+        os.close(lock)
+        raise DataDirectoryHeld(
+            f"{path} is held by process {holder} since {since:%Y-%m-%d %H:%M:%S} UTC: use that server "
+            f"('scout-server dsn --data {path}'), or stop it first."
+        ) from None
+    os.ftruncate(lock, 0)
+    # Program and command only: further arguments may be secrets.
+    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]])
+    os.pwrite(lock, f"{os.getpid()} ({command})\n".encode(errors="replace"), 0)
+    return lock

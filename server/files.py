@@ -1,0 +1,37 @@
+"""Files that survive a power cut: the old content or the new one, never half of it."""
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def write_safely(path: Path, data: bytes, mode: int) -> None:
+    """Replace `path` by `data` with the permissions `mode`; once this returns, it is on the disk.
+
+    A reader sees the old content or the new one. Raises OSError and leaves the old content when the
+    folder is missing, closed or full.
+    """
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Put the names in the folder `path` on the disk: a rename counts only after this.
+
+    Raises OSError when the folder is missing or closed.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
