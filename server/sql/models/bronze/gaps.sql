@@ -1,0 +1,34 @@
+-- Grain: one row per run of missing seqs of a device's epoch.
+-- Missing is what lies below the highest head ever reported and is neither held (raw, line quarantine,
+-- retired) nor still answered for by the device. Proven from the rows themselves, never from the ledger.
+-- The held seqs are looked up per head: a filter on device_id reads that device's index entries only.
+create or replace view scout_bronze.gaps as
+select
+    heads.device_id,
+    heads.epoch,
+    lower(run) as first_seq,
+    upper(run) - 1 as last_seq,
+    upper(run) - lower(run) as seqs
+from scout_edge.heads
+left join scout_bronze.retired using (device_id, epoch)
+cross join lateral (
+    select coalesce(range_agg(int8range(seq, seq, '[]')), '{}') as seqs
+    from (
+        select seq
+        from scout_bronze.transactions_raw
+        where device_id = heads.device_id and epoch = heads.epoch
+        union all
+        select seq
+        from scout_bronze.quarantine
+        where kind = 'line' and device_id = heads.device_id and epoch = heads.epoch and seq is not null
+    ) as held_row
+) as held
+cross join lateral unnest(
+    int8multirange(int8range(1, heads.head, '[]'))
+    - held.seqs
+    - coalesce(retired.seqs, '{}')
+    - heads.unsettled
+) as run
+where heads.head >= 1;
+comment on view scout_bronze.gaps is
+    'Runs of seqs that a device once had and that are neither held here nor awaited from it.';

@@ -1,0 +1,133 @@
+-- prepare -- an empty staging table, of this session alone
+create temporary table if not exists staged (
+    raw_id bigint not null default nextval(pg_get_serial_sequence('scout_bronze.transactions_raw', 'raw_id')),
+    file_id bigint not null,
+    device_id text not null,
+    epoch text,
+    seq bigint,
+    id uuid,
+    identity bytea,
+    captured_at timestamptz,
+    clock text,
+    boot text,
+    mono_ms bigint,
+    payload text not null,
+    extra text,
+    claimed_device_id text,
+    object_key text not null,
+    line integer not null
+) on commit delete rows;
+delete from pg_temp.staged;
+
+-- open_files -- a ledger row for each delivery; waits for another transaction that is storing the same one
+insert into scout_bronze.files (bucket, key, version, device_id, batch, resend, state)
+select *, 'found'
+from unnest(
+    %(bucket)s::text[], %(key)s::text[], %(version)s::text[], %(device_id)s::text[], %(batch)s::text[],
+    %(resend)s::integer[]
+) as delivered (bucket, key, version, device_id, batch, resend)
+order by bucket, key, version
+on conflict (bucket, key, version) do nothing
+
+-- lock_files -- the deliveries' ledger rows, held until the end of the transaction
+select files.bucket, files.key, files.version, files.file_id, files.device_id, files.state, files.sha256
+from scout_bronze.files
+join unnest(%(bucket)s::text[], %(key)s::text[], %(version)s::text[]) as delivered (bucket, key, version)
+    using (bucket, key, version)
+order by files.bucket, files.key, files.version
+for update of files
+
+-- next_load -- the number of this transaction's load
+select nextval(pg_get_serial_sequence('scout_bronze.loads', 'load_id'))
+
+-- stage -- the lines as they come
+copy pg_temp.staged (
+    file_id, device_id, epoch, seq, id, identity, captured_at, clock, boot, mono_ms, payload, extra,
+    claimed_device_id, object_key, line
+) from stdin
+
+-- merge -- lands what is new, in key order (crossed orders deadlock), and counts it per ledger row
+with landed as (
+    insert into scout_bronze.transactions_raw (
+        raw_id, load_id, device_id, epoch, seq, id, identity, captured_at, clock, boot, mono_ms, payload, extra,
+        claimed_device_id, object_key, line
+    )
+    overriding system value
+    select
+        raw_id, %(load_id)s, device_id, epoch, seq, id, identity, captured_at, clock, boot, mono_ms, payload,
+        extra, claimed_device_id, object_key, line
+    from pg_temp.staged
+    where not exists (
+            select
+            from scout_bronze.retired
+            where retired.device_id = staged.device_id
+                and retired.epoch = staged.epoch
+                and retired.seqs @> staged.seq
+        )
+        and not exists (
+            select
+            from scout_bronze.retired_identities as retired
+            where retired.device_id = staged.device_id and retired.identity = staged.identity
+        )
+    order by device_id, epoch, seq, id, identity, raw_id
+    on conflict do nothing
+    returning raw_id
+)
+select file_id, count(*)
+from landed
+join pg_temp.staged using (raw_id)
+group by file_id
+
+-- record_load -- tells the ETL that there is something to move
+insert into scout_bronze.loads (load_id, rows) overriding system value values (%(load_id)s, %(rows)s)
+
+-- quarantine_lines -- holds what was refused as data; a second copy of it is held already
+insert into scout_bronze.quarantine (file_id, kind, device_id, epoch, seq, line, reason, raw, identity)
+select file_id, 'line', device_id, epoch, seq, line, reason, raw, identity
+from unnest(
+    %(file_id)s::bigint[], %(device_id)s::text[], %(epoch)s::text[], %(seq)s::bigint[], %(line)s::integer[],
+    %(reason)s::text[], %(raw)s::bytea[], %(identity)s::bytea[]
+) as refused (file_id, device_id, epoch, seq, line, reason, raw, identity)
+order by device_id, identity
+on conflict (device_id, identity) do nothing
+
+-- settle_files -- the ledger rows of what is now held
+update scout_bronze.files
+set state = 'loaded',
+    loaded_at = now(),
+    load_id = held.load_id,
+    epoch = held.epoch,
+    first_seq = held.first_seq,
+    last_seq = held.last_seq,
+    sha256 = held.sha256,
+    bytes = held.bytes,
+    lines = held.lines,
+    accepted = held.accepted,
+    duplicates = held.duplicates,
+    rejected = held.rejected,
+    reason = null,
+    retry_at = null
+from unnest(
+    %(file_id)s::bigint[], %(load_id)s::bigint[], %(epoch)s::text[], %(first_seq)s::bigint[],
+    %(last_seq)s::bigint[], %(sha256)s::text[], %(bytes)s::bigint[], %(lines)s::integer[],
+    %(accepted)s::integer[], %(duplicates)s::integer[], %(rejected)s::integer[]
+) as held (
+    file_id, load_id, epoch, first_seq, last_seq, sha256, bytes, lines, accepted, duplicates, rejected
+)
+where files.file_id = held.file_id
+
+-- quarantine_object -- the ledger row of an object that can't be read, unless its content is held already
+with quarantined as (
+    insert into scout_bronze.files as files (bucket, key, version, device_id, batch, resend, state, reason)
+    values (
+        %(bucket)s, %(key)s, %(version)s, %(device_id)s, %(batch)s, %(resend)s, 'quarantined', %(reason)s
+    )
+    on conflict (bucket, key, version) do update
+    set state = excluded.state, reason = excluded.reason, retry_at = null
+    where files.state <> 'loaded'
+    returning file_id, device_id, reason
+)
+insert into scout_bronze.quarantine (file_id, kind, device_id, reason, identity)
+select file_id, 'object', device_id, reason, %(identity)s
+from quarantined
+on conflict (device_id, identity) do nothing

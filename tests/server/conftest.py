@@ -1,0 +1,96 @@
+"""One PostgreSQL for the whole run, and a database of its own for each test.
+
+Databases are copied from a migrated template, which is many times quicker than migrating.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from psycopg_pool import ConnectionPool
+
+from server.bucket import FolderBucket
+from server.database import migrate, open_pool
+from server.embedded import DataDirectory, EmbeddedPostgres
+
+TEMPLATE = "scout_template"
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """Start the PostgreSQL that `scout-server up` would start; yield the URL of its first database."""
+    # Not below pytest's own folder, which PostgreSQL's account can't pass through.
+    folder = Path(tempfile.mkdtemp(prefix="scout-test-"))
+    folder.chmod(0o711)
+    try:
+        with DataDirectory(folder / "data") as data, EmbeddedPostgres(data) as postgres:
+            yield postgres.dsn
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_url: str) -> str:
+    """Make the migrated database of which each test gets a copy."""
+    _create_database(postgres_url, TEMPLATE, "template0")
+    with psycopg.connect(_url_of(postgres_url, TEMPLATE), autocommit=True) as connection:
+        migrate(connection)
+    return TEMPLATE
+
+
+@pytest.fixture
+def empty_database_url(postgres_url: str) -> Iterator[str]:
+    """Make a database with nothing in it."""
+    yield from _lent_database(postgres_url, "template0")
+
+
+@pytest.fixture
+def database_url(postgres_url: str, template_database: str) -> Iterator[str]:
+    """Make a migrated database."""
+    yield from _lent_database(postgres_url, template_database)
+
+
+@pytest.fixture
+def pool(database_url: str) -> Iterator[ConnectionPool]:
+    """Open connections to the test's own database."""
+    with open_pool(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def connection(database_url: str) -> Iterator[psycopg.Connection]:
+    """Open one connection, in autocommit, to the test's own database."""
+    with psycopg.connect(database_url, autocommit=True) as opened:
+        yield opened
+
+
+@pytest.fixture
+def bucket(tmp_path: Path) -> FolderBucket:
+    """Make an empty bucket."""
+    return FolderBucket(tmp_path / "bucket")
+
+
+def _lent_database(postgres_url: str, template: str) -> Iterator[str]:
+    name = f"scout_test_{next(_numbers)}"
+    _create_database(postgres_url, name, template)
+    yield _url_of(postgres_url, name)
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+def _create_database(postgres_url: str, name: str, template: str) -> None:
+    statement = sql.SQL("create database {} template {}")
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
+
+
+def _url_of(postgres_url: str, name: str) -> str:
+    return make_conninfo(postgres_url, dbname=name)

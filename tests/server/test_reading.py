@@ -1,0 +1,321 @@
+"""What is taken from an object's bytes, and what is refused with which reason."""
+
+import gzip
+import hashlib
+import json
+from contextlib import suppress
+
+import pytest
+import zstandard
+from deliveries import DAY, DEVICE, EPOCH, batch, jsonl_of, name_of, record
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.reading import Delivery, Unreadable, expand, read_batch, read_foreign, read_object
+from wire.record import DEPTH_MAX, PAYLOAD_BYTES_MAX, to_line
+
+FOLDER = f"{DAY}/{DEVICE}"
+SALE = b'{"transaction_id":"t-1","peso_value":150.50}'
+SALES = SALE + b"\n" + b'{"transaction_id":"t-2","peso_value":1}'
+
+
+def zstd(data: bytes) -> bytes:
+    """Compress as one frame."""
+    return zstandard.ZstdCompressor().compress(data)
+
+
+def read(file: str, stored: bytes) -> Delivery:
+    """Read an object in the device's folder."""
+    return read_object(f"{FOLDER}/{file}", stored, bucket="scout-ingest", version="1")
+
+
+def read_named(jsonl: bytes, first_seq: int, last_seq: int) -> Delivery:
+    """Read a batch whose name fits its content's hash."""
+    name = name_of(jsonl, first_seq, last_seq)
+    return read_batch(jsonl, name, bucket="scout-ingest", key=name.key, version="1")
+
+
+def nested(levels: int) -> bytes:
+    """Make an object of so many levels."""
+    return b'{"a":' * (levels - 1) + b"{}" + b"}" * (levels - 1)
+
+
+def padded(size_bytes: int) -> bytes:
+    """Make an object of so many bytes."""
+    frame = b'{"transaction_id":"t-1","note":""}'
+    return frame[:-2] + b"x" * (size_bytes - len(frame)) + frame[-2:]
+
+
+ACCEPTED = {
+    "jsonl": ("data.jsonl", SALES, [SALE, SALES.split(b"\n")[1]]),
+    "one object": ("data.json", SALE, [SALE]),
+    "an array": ("data.json", b"[" + SALES.replace(b"\n", b",\n") + b"]", SALES.split(b"\n")),
+    "an object over several lines": ("data.json", b'{\n"a": 1\n}', [b'{ "a": 1 }']),
+    "jsonl in a .json file": ("data.json", SALES, SALES.split(b"\n")),
+    "gzip": ("data.jsonl.gz", gzip.compress(SALES), SALES.split(b"\n")),
+    "gzip in two members": ("data.jsonl.gz", gzip.compress(SALE + b"\n") + gzip.compress(SALE), [SALE, SALE]),
+    "zstd": ("data.json.zst", zstd(SALES), SALES.split(b"\n")),
+    "zstd in two frames": ("data.jsonl.zst", zstd(SALE + b"\n") + zstd(SALE), [SALE, SALE]),
+    "a bare .gz": ("data.gz", gzip.compress(b"[" + SALE + b"]"), [SALE]),
+    "capital endings": ("DATA.JSONL.GZ", gzip.compress(SALE), [SALE]),
+    "a byte order mark": ("data.jsonl", b"\xef\xbb\xbf" + SALES, SALES.split(b"\n")),
+    "CRLF": ("data.jsonl", SALES.replace(b"\n", b"\r\n") + b"\r\n", SALES.split(b"\n")),
+    "blank lines": ("data.jsonl", b"\n\n" + SALE + b"\n \n", [SALE]),
+    "an empty file": ("data.jsonl", b"", []),
+    "an empty gzip": ("data.jsonl.gz", gzip.compress(b""), []),
+    "an empty zstd": ("data.jsonl.zst", zstd(b""), []),
+    "an empty array": ("data.json", b"[]", []),
+    "duplicate keys": ("data.jsonl", b'{"a":1,"a":2}', [b'{"a":1,"a":2}']),
+    "a NUL escape": ("data.jsonl", rb'{"a":"\u0000"}', [rb'{"a":"\u0000"}']),
+    "the deepest": ("data.jsonl", nested(DEPTH_MAX), [nested(DEPTH_MAX)]),
+    "the longest": ("data.jsonl", padded(PAYLOAD_BYTES_MAX), [padded(PAYLOAD_BYTES_MAX)]),
+}
+REFUSED_LINES = {
+    "broken JSON": (b'{"a":1', "not valid JSON"),
+    "NaN": (b'{"a":NaN}', "not valid JSON"),
+    "invalid UTF-8": (b'{"a":"\xff"}', "not valid JSON"),
+    "a lone surrogate": (rb'{"a":"\ud800"}', "not valid JSON"),
+    "too deep": (nested(DEPTH_MAX + 1), "nested deeper than 128 levels"),
+    "far too deep": (nested(5000), "not valid JSON"),
+    "over 1 MiB": (padded(PAYLOAD_BYTES_MAX + 1), "longer than 1048576 bytes"),
+    "no object": (b"[1,2]", "not a JSON object"),
+    "a bare NUL": (b'{"a":"\0"}', "not valid JSON"),
+}
+FOREIGN_KEYS = {
+    "2026-01-20/data.jsonl": "folder of a day and a device",
+    "2026-01-20/pi-05/deeper/data.jsonl": "folder of a day and a device",
+    "2026-13-20/pi-05/data.jsonl": "folder of a day and a device",
+    "20260120/pi-05/data.jsonl": "folder of a day and a device",
+    "incoming/pi-05/data.jsonl": "folder of a day and a device",
+    "data.jsonl": "folder of a day and a device",
+    "2026-01-20//data.jsonl": "names no device",
+    "2026-01-20/../data.jsonl": "names no device",
+    "2026-01-20/PI-05/data.jsonl": "names no device",
+    "2026-01-20/0198c0de-0000-7000-8000-000000000000/data.jsonl": "must not be a UUID",
+    "2026-01-20/pi-05/data.csv": "ends in none of",
+    "2026-01-20/pi-05/jsonl": "ends in none of",
+}
+
+
+@pytest.mark.parametrize(("file", "stored", "payloads"), ACCEPTED.values(), ids=ACCEPTED)
+def test_what_others_upload_is_taken_byte_for_byte(file: str, stored: bytes, payloads: list[bytes]) -> None:
+    """Every accepted form gives its transactions' own text, under the device of its folder."""
+    delivery = read(file, stored)
+
+    assert [line.payload for line in delivery.lines] == payloads
+    assert delivery.refused == ()
+    assert delivery.device_id == DEVICE
+    assert delivery.name is None
+
+
+@pytest.mark.parametrize(("bad", "reason"), REFUSED_LINES.values(), ids=REFUSED_LINES)
+def test_a_bad_line_is_refused_and_its_neighbours_are_taken(bad: bytes, reason: str) -> None:
+    """The refusal names the line, says why, holds the bytes, and quotes nothing of them."""
+    delivery = read("data.jsonl", SALE + b"\n" + bad + b"\n" + SALE)
+
+    assert [line.line for line in delivery.lines] == [1, 3]
+    (refused,) = delivery.refused
+    assert (refused.line, refused.raw) == (2, bad)
+    assert reason in refused.reason
+
+
+@pytest.mark.parametrize(("bad", "reason"), REFUSED_LINES.values(), ids=REFUSED_LINES)
+def test_a_bad_line_of_a_batch_is_refused_under_its_seq(bad: bytes, reason: str) -> None:
+    """The hash proves that the line is the device's own, so its place is its seq."""
+    lines = [to_line(record(seq)) for seq in (7, 8, 9)]
+    lines[1] = lines[1].replace(record(8).payload, bad)
+
+    delivery = read_named(b"\n".join(lines) + b"\n", 7, 9)
+    assert [line.record.seq for line in delivery.lines if line.record] == [7, 9]
+    (refused,) = delivery.refused
+    assert (refused.line, refused.seq, refused.raw) == (2, 8, lines[1])
+    assert reason in refused.reason or refused.reason == "not a JSON object"
+
+
+def test_a_broken_document_is_one_refusal_that_holds_it() -> None:
+    """A body that can't be divided is kept whole, with the line where it breaks."""
+    body = b'[\n{"a":1},\n{"a":'
+    delivery = read("data.json", body)
+
+    assert delivery.lines == ()
+    assert [(refused.line, refused.raw) for refused in delivery.refused] == [(3, body)]
+
+
+def test_a_batch_gives_its_records() -> None:
+    """A batch is read by its name, from its compressed form."""
+    name, jsonl = batch(range(1, 4))
+    delivery = read_object(name.key, gzip.compress(jsonl), bucket="scout-ingest", version="1")
+
+    assert [line.record for line in delivery.lines] == [record(1), record(2), record(3)]
+    assert delivery.name == name
+    assert delivery.sha256 == hashlib.sha256(jsonl).hexdigest()
+    assert delivery.bytes == len(jsonl)
+
+
+def test_a_copy_that_was_asked_for_is_the_same_batch() -> None:
+    """The suffix of a copy changes the key alone."""
+    name, jsonl = batch(range(1, 4))
+    delivery = read_object(name.again(2).key, gzip.compress(jsonl), bucket="scout-ingest", version="1")
+
+    assert delivery.name == name.again(2)
+    assert len(delivery.lines) == 3
+
+
+def test_a_batch_with_another_hash_is_unreadable() -> None:
+    """Other content under a batch's name covers nothing."""
+    name, _ = batch(range(1, 4))
+    _, other = batch(range(2, 5))
+
+    with pytest.raises(Unreadable, match="not what its name says"):
+        read_object(name.key, gzip.compress(other), bucket="scout-ingest", version="1")
+
+
+@pytest.mark.parametrize(
+    ("seqs", "first_seq", "last_seq", "reason"),
+    [
+        ((1, 2), 1, 3, "has 2 lines, and its name says 3"),
+        ((1, 2, 3), 2, 4, "line 1 has seq 1, and its name says 2"),
+        ((1, 3), 1, 2, "line 2 has seq 3, and its name says 2"),
+    ],
+)
+def test_a_batch_with_another_run_is_unreadable(
+    seqs: tuple[int, ...], first_seq: int, last_seq: int, reason: str
+) -> None:
+    """A name that claims seqs its content does not have would hide a gap."""
+    with pytest.raises(Unreadable, match=reason):
+        read_named(jsonl_of(record(seq) for seq in seqs), first_seq, last_seq)
+
+
+def test_a_batch_whose_last_line_does_not_end_is_unreadable() -> None:
+    """A batch is whole lines."""
+    with pytest.raises(Unreadable, match="last line does not end"):
+        read_named(to_line(record(1)), 1, 1)
+
+
+@pytest.mark.parametrize("file", [f"{EPOCH}-000000000001-000000000002-00000000000000aa.jsonl.gz", "x" + EPOCH])
+def test_what_calls_itself_a_batch_must_be_one(file: str) -> None:
+    """A batch in the wrong folder, or with a malformed name, is not taken as somebody's upload."""
+    file = f"{EPOCH}-1-2-00000000000000aa.jsonl.gz" if file.startswith("x") else f"deeper/{file}"
+
+    with pytest.raises(Unreadable, match="called like a batch"):
+        read(file, gzip.compress(SALE))
+
+
+@pytest.mark.parametrize(("key", "reason"), FOREIGN_KEYS.items())
+def test_an_object_that_is_nobodys_is_unreadable(key: str, reason: str) -> None:
+    """The device comes from the folder: without one, nothing is taken."""
+    with pytest.raises(Unreadable, match=reason):
+        read_object(key, SALE, bucket="scout-ingest", version="1")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_compressed_data_is_whole_or_unreadable(encoding: str) -> None:
+    """Cut anywhere, damaged, or followed by something else, it is refused."""
+    whole = (
+        gzip.compress(SALES * 50)
+        if encoding == "gzip"
+        else zstandard.ZstdCompressor(write_checksum=True).compress(SALES * 50)
+    )
+    assert expand(whole, encoding, 10_000) == SALES * 50
+
+    for length in range(len(whole)):
+        with pytest.raises(Unreadable, match="cut off"):
+            expand(whole[:length], encoding, 10_000)
+    with pytest.raises(Unreadable, match="damaged"):
+        expand(whole + b"rest", encoding, 10_000)
+    with pytest.raises(Unreadable, match=r"damaged|cut off"):
+        expand(whole[:30] + bytes([whole[30] ^ 0xFF]) + whole[31:], encoding, 10_000)
+
+
+@pytest.mark.parametrize("encoding", ["plain", "gzip", "zstd"])
+def test_expanding_stops_at_its_limit(encoding: str) -> None:
+    """At the limit it is taken, one byte more is refused."""
+    pack = {"plain": bytes, "gzip": gzip.compress, "zstd": zstd}[encoding]
+
+    assert len(expand(pack(b"0" * 1000), encoding, 1000)) == 1000
+    with pytest.raises(Unreadable, match="1000 bytes"):
+        expand(pack(b"0" * 1001), encoding, 1000)
+
+
+def test_a_transaction_with_an_id_is_the_same_in_every_file() -> None:
+    """Its identity is its id and its text, wherever it stands."""
+    first = read("a.jsonl", SALE).lines[0]
+    second = read("b.json", b"[\n\n" + SALE + b"]").lines[0]
+
+    assert first.identity == second.identity
+    assert read("a.jsonl", SALE.replace(b"150.50", b"150.51")).lines[0].identity != first.identity
+
+
+def test_a_transaction_without_an_id_is_the_one_at_its_place() -> None:
+    """The same file again is the same; another place, file or text is another sale."""
+    sale = b'{"peso_value":1}'
+    identities = {
+        read("a.jsonl", sale).lines[0].identity,
+        read("b.jsonl", sale).lines[0].identity,
+        read("a.jsonl", b'{"peso_value":2}').lines[0].identity,
+        *(line.identity for line in read("a.json", b"[%s,%s]" % (sale, sale)).lines),
+    }
+
+    assert len(identities) == 5
+    assert read("a.jsonl", sale).lines[0].identity in identities
+
+
+@pytest.mark.parametrize("value", [b'""', b'" "', b"null", b"true", b"{}", b"[]"])
+def test_an_unusable_transaction_id_is_none(value: bytes) -> None:
+    """Then `id` counts, and without one the place."""
+    named = read_foreign(
+        b'{"transaction_id":%s,"id":17}' % value,
+        lines_only=True, bucket="b", key="k", version="", device_id=DEVICE,
+    )  # fmt: skip
+    line = b'{"transaction_id":%s,"id":17}' % value
+
+    assert named.lines[0].identity == hashlib.sha256(b"17\0" + line).digest()
+
+
+@pytest.mark.parametrize(
+    ("payload", "claimed"),
+    [
+        (b'{"device_id":"pi-99"}', "pi-99"),
+        (b'{"device_id":"pi-05"}', None),
+        (b'{"device_id":7}', None),
+        (b'{"device_id":"pi-05","device_id":"pi-99"}', "pi-99"),
+        (rb'{"\u0064evice_id":"pi-99"}', "pi-99"),
+        (b'{"nested":{"device_id":"pi-99"}}', None),
+    ],
+)
+def test_a_payload_that_names_another_device_is_flagged(payload: bytes, claimed: str | None) -> None:
+    """The folder decides whose it is; what the payload claims is kept beside it, in both forms."""
+    batch_line = read_named(jsonl_of([record(1, payload)]), 1, 1).lines[0]
+    foreign_line = read("data.jsonl", payload).lines[0]
+
+    assert batch_line.claimed_device_id == claimed
+    assert foreign_line.claimed_device_id == claimed
+
+
+@given(st.binary(max_size=300), st.sampled_from(["a.jsonl", "a.json", "a.gz", "a.zst", "a.json.gz", "a"]))
+def test_whatever_the_bytes_nothing_else_is_raised(stored: bytes, file: str) -> None:
+    """Any object is a delivery or unreadable, and each of its lines is a line or refused."""
+    with suppress(Unreadable):
+        delivery = read(file, stored)
+        assert all(line.identity for line in delivery.lines)
+
+
+@given(st.lists(st.binary(max_size=40).filter(lambda line: b"\n" not in line), min_size=1, max_size=5))
+def test_whatever_a_batch_holds_every_seq_is_accounted_for(lines: list[bytes]) -> None:
+    """With the right hash and count, each line is held one way or the other."""
+    delivery = read_named(b"".join(line + b"\n" for line in lines), 1, len(lines))
+
+    assert sorted(refused.seq for refused in delivery.refused if refused.seq) == list(range(1, len(lines) + 1))
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=8), st.integers() | st.text(max_size=8) | st.floats(allow_nan=False, allow_infinity=False)
+    )
+)
+def test_json_written_by_anybody_is_taken(sale: dict[str, object]) -> None:
+    """Whatever a JSON library writes of an object comes back byte for byte, in every form."""
+    text = json.dumps(sale).encode()
+
+    assert [line.payload for line in read("a.jsonl", text).lines] == [text]
+    assert [line.payload for line in read("a.json", b"[" + text + b"]").lines] == [text]
