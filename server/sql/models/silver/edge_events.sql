@@ -1,0 +1,69 @@
+-- Grain: one row per row of scout.bronze_edge_raw, which is all this model reads.
+create or replace function scout.refresh_silver_edge_events(loads bigint[])
+returns setof scout_bronze.step_result
+language plpgsql
+as $$
+declare
+    events_read bigint;
+    events_written bigint;
+begin
+    with said as materialized (
+        select
+            bronze.raw_id,
+            bronze.source_id,
+            bronze.device_id,
+            bronze.epoch,
+            bronze.seq,
+            bronze.record_id,
+            bronze.captured_at,
+            bronze.clock,
+            bronze.boot,
+            bronze.mono_ms,
+            bronze.src_filename,
+            bronze.line,
+            bronze.claimed_device_id,
+            bronze.ingested_at,
+            bronze.payload is not null as is_readable,
+            payload.transaction_id,
+            payload.id,
+            coalesce(payload.store_id, scout.part(payload.store, 'id')) as store_id,
+            coalesce(payload."timestamp", payload.ts, payload.captured_at, payload.created_at) as local_time,
+            payload.ts_utc
+        from scout.bronze_edge_raw as bronze
+        cross join lateral jsonb_to_record(bronze.payload) as payload (
+            transaction_id jsonb, id jsonb, store_id jsonb, store jsonb,
+            "timestamp" jsonb, ts jsonb, captured_at jsonb, created_at jsonb, ts_utc jsonb
+        )
+        where bronze.load_id = any (loads)
+    ),
+    written as (
+        insert into scout.silver_edge_events as event (
+            raw_id, source_id, device_id, epoch, seq, record_id, captured_at, clock, boot, mono_ms,
+            src_filename, line, claimed_device_id, ingested_at, transaction_id, store_id, event_at, is_readable
+        )
+        select
+            raw_id, source_id, device_id, epoch, seq, record_id, captured_at, clock, boot, mono_ms,
+            src_filename, line, claimed_device_id, ingested_at,
+            coalesce(scout.said_text(transaction_id), scout.said_text(id)),
+            scout.said_text(store_id),
+            coalesce(scout.said_instant(local_time, scout.store_zone()), scout.said_instant(ts_utc, 'UTC')),
+            is_readable
+        from said
+        on conflict (raw_id) do update set (
+            transaction_id, store_id, event_at, is_readable
+        ) = (
+            excluded.transaction_id, excluded.store_id, excluded.event_at, excluded.is_readable
+        )
+        where (event.*) is distinct from (excluded.*)
+        returning raw_id
+    )
+    select (select count(*) from said), (select count(*) from written)
+    into events_read, events_written;
+
+    return next row(
+        'scout.silver_edge_events', events_read, events_written, events_read - events_written, 0
+    )::scout_bronze.step_result;
+end
+$$;
+comment on function scout.refresh_silver_edge_events is
+    'Types the edge events of these loads. May be run again; then it writes what changed.';

@@ -1,0 +1,96 @@
+-- How what a till said becomes a typed value: one function a kind, null where it can't be read.
+-- The plain SQL ones are written to be inlined; give them columns, not expressions:
+-- an argument that is used twice would otherwise keep them from it.
+
+create or replace function scout.store_zone() returns text
+language sql immutable parallel safe
+return 'Asia/Manila';
+comment on function scout.store_zone is 'Time zone of the stores: the only place that names it.';
+
+create or replace function scout.business_day(at timestamptz) returns date
+language sql immutable parallel safe
+return (at at time zone scout.store_zone())::date;
+comment on function scout.business_day is 'Calendar day of a moment, where the store is.';
+
+create or replace function scout.business_hour(at timestamptz) returns smallint
+language sql immutable parallel safe
+return extract(hour from at at time zone scout.store_zone())::smallint;
+comment on function scout.business_hour is 'Hour of the day (0 to 23) of a moment, where the store is.';
+
+create or replace function scout.part(said jsonb, name text) returns jsonb
+language sql immutable parallel safe
+return nullif(said -> name, 'null');
+comment on function scout.part is 'A field within a field; null where either is absent or null.';
+
+create or replace function scout.said_text(said jsonb) returns text
+language sql immutable parallel safe
+return case
+    when jsonb_typeof(said) in ('string', 'number') then nullif(btrim(said #>> '{}', E' \t\r\n'), '')
+end;
+comment on function scout.said_text is
+    'A string or number as text without blanks around it; null where nothing is left.';
+
+create or replace function scout.said_number(said jsonb) returns numeric
+language sql immutable parallel safe
+return case jsonb_typeof(said)
+    when 'number' then said::numeric
+    when 'string' then case
+        when said #>> '{}' ~ '^\s*[+-]?([0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18})\s*$'
+        then btrim(said #>> '{}', E' \t\r\n')::numeric
+    end
+end;
+comment on function scout.said_number is 'A number, or plain digits in a string.';
+
+create or replace function scout.said_boolean(said jsonb) returns boolean
+language sql immutable parallel safe
+return case
+    when jsonb_typeof(said) = 'boolean' then said::boolean
+    when lower(said #>> '{}') in ('true', 'false', '1', '0') then (said #>> '{}')::boolean
+end;
+comment on function scout.said_boolean is 'true or false, also as text, or as 1 or 0.';
+
+create or replace function scout.within(number numeric, magnitude numeric, places integer) returns numeric
+language sql immutable parallel safe
+return case when abs(number) < magnitude then round(number, places) end;
+comment on function scout.within is 'The number to so many places; null from the given magnitude on.';
+
+create or replace function scout.whole(number numeric) returns integer
+language sql immutable parallel safe
+return case when abs(number) < 2147483648 and number = trunc(number) then number::integer end;
+comment on function scout.whole is 'The number as an integer; null where it isn''t whole.';
+
+create or replace function scout.said_instant(said jsonb, zone text) returns timestamptz
+language plpgsql stable parallel safe
+as $$
+declare
+    written constant text := btrim(said #>> '{}', E' \t\r\n');
+begin
+    -- Words that PostgreSQL would take for a time ('now', 'yesterday') would make silver depend on the clock.
+    if written !~ '^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)? ?([Zz]|[+-]\d\d(:?\d\d)?)?$' then
+        return null;
+    end if;
+    if written ~ '([Zz]|[+-]\d\d(:?\d\d)?)$' then
+        return written::timestamptz;
+    end if;
+    return written::timestamp at time zone zone;
+exception
+    when data_exception then return null;
+end
+$$;
+comment on function scout.said_instant is
+    'An ISO 8601 time with date and at least minutes; where it names no offset, in the zone given.';
+
+create or replace function scout.transaction_key(
+    transaction_id text, epoch text, seq bigint, record_id uuid, identity bytea
+) returns text
+language sql immutable parallel safe
+return case
+    -- Longer text would not fit an index entry.
+    when length(transaction_id) <= 200 then transaction_id
+    when transaction_id is not null then 'sha256:' || encode(sha256(convert_to(transaction_id, 'UTF8')), 'hex')
+    -- The id belongs in it: a copied spool issues one seq to two sales.
+    when epoch is not null then epoch || ':' || seq || ':' || record_id
+    else encode(identity, 'hex')
+end;
+comment on function scout.transaction_key is
+    'What makes a sale one sale within its source: the till''s transaction id, else the record itself.';

@@ -1,0 +1,62 @@
+-- Grain: one row per item of a sale that was not voided, one per such sale without items (it is one item), and
+-- one per sale whose items don't add up to it, for what they leave unallocated. Each sale's rows add up to its
+-- peso_value to the cent.
+-- Gold views stand on this one: add columns at its end, and remove none without a migration.
+create or replace view scout.silver_revenue_lines as
+with sale as (
+    select * from scout.silver_transactions where status is distinct from 'void'
+),
+itemized as (
+    select source_id, transaction_key, sum(total_price) as revenue
+    from scout.silver_transaction_items
+    group by source_id, transaction_key
+)
+select
+    sale.source_id,
+    sale.transaction_key,
+    item.line_number,
+    sale.store_id,
+    sale.business_day,
+    coalesce(item.sku, 'unknown') as sku,
+    item.product_name,
+    coalesce(item.product_category, 'unknown') as product_category,
+    coalesce(item.brand_name, 'unknown') as brand_name,
+    item.qty,
+    coalesce(item.total_price, 0) as revenue
+from sale
+join scout.silver_transaction_items as item using (source_id, transaction_key)
+union all
+select
+    sale.source_id,
+    sale.transaction_key,
+    1,
+    sale.store_id,
+    sale.business_day,
+    coalesce(sale.sku, 'unknown'),
+    null,
+    coalesce(sale.product_category, 'unknown'),
+    coalesce(sale.brand_name, 'unknown'),
+    sale.units_per_transaction,
+    coalesce(sale.peso_value, 0)
+from sale
+left join itemized using (source_id, transaction_key)
+where itemized.source_id is null
+union all
+select
+    sale.source_id,
+    sale.transaction_key,
+    null,
+    sale.store_id,
+    sale.business_day,
+    'unallocated',
+    null,
+    'unallocated',
+    'unallocated',
+    null,
+    coalesce(sale.peso_value, 0) - coalesce(itemized.revenue, 0)
+from sale
+join itemized using (source_id, transaction_key)
+where coalesce(sale.peso_value, 0) <> coalesce(itemized.revenue, 0);
+comment on view scout.silver_revenue_lines is
+    'Where the revenue of each sale came from, in pesos: its items, or the sale itself where it has none. What
+     items leave over or exceed is a line called unallocated, with line_number null.';
