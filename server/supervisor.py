@@ -1,0 +1,258 @@
+"""`scout-server up`: one process, one directory, everything embedded. `serve`: the endpoints alone.
+
+    DATA/postgres          PostgreSQL (server/embedded.py)
+    DATA/bucket            the objects (server/bucket.py)
+    DATA/secrets           jwt-secret, service-token, postgres-password
+
+Threads beside the one that answers requests: the committer, the loader loop, the ETL loop, the watchdog that
+starts a PostgreSQL that died again, and one that keeps the service token fresh.
+
+May be relied on: SIGTERM or SIGINT ends it in order, with exit status 0, within 30 s (a PostgreSQL that is
+just recovering from a crash may take longer); what was acknowledged by then, or before a kill -9, is committed.
+"""
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from time import monotonic
+from typing import Any, Self
+
+import structlog
+import uvicorn
+from psycopg_pool import ConnectionPool
+
+from server.app import Parts, create_app
+from server.bucket import Bucket, FolderBucket
+from server.committer import Committer
+from server.config import LIMITS, Address, Limits, bucket_folder, now
+from server.data_directory import DataDirectory
+from server.database import migrate, open_pool
+from server.embedded import EmbeddedPostgres
+from server.errors import Misconfigured
+from server.etl import run_etl
+from server.loader import LoadSummary, load
+from server.loop import Loop
+from server.secrets import VARIABLE, jwt_secret_file, keep_jwt_secret, keep_service_token, service_token_file
+
+LOADER_INTERVAL_S = 5.0
+ETL_INTERVAL_S = 5.0
+WATCHDOG_INTERVAL_S = 1.0
+SERVICE_TOKEN_INTERVAL_S = 6 * 3600.0
+SWEEP_INTERVAL_S = 24 * 3600.0
+"""How late an object may be found that no device awaits and that lies in an old day's folder."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What an operator needs to know of a server that is up."""
+
+    base_url: str
+    data: Path
+    secret_from: str
+    service_token: Path
+
+
+class Stop:
+    """Asked for by SIGTERM or SIGINT, from its `with` on; asked for once, it stays asked for."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._on_ask: Callable[[], None] | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        # No lock may be taken in here: a signal finds the main thread anywhere.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, lambda *_: self.ask())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def ask(self) -> None:
+        """End, as soon as what is under way is done."""
+        self._asked = True
+        if self._on_ask:
+            self._on_ask()
+
+    def then(self, on_ask: Callable[[], None]) -> None:
+        """Call this when asked to end; at once, if that was before."""
+        self._on_ask = on_ask
+        if self._asked:
+            on_ask()
+
+
+def up(
+    data: Path,
+    address: Address,
+    environment: Mapping[str, str],
+    *,
+    on_ready: Callable[[Ready], None],
+    stop: Stop,
+    limits: Limits = LIMITS,
+) -> None:
+    """Run everything in the directory `data` until `stop`.
+
+    Raises DataDirectoryHeld, Misconfigured and PostgresUnavailable, each saying what to do.
+    """
+    with ExitStack() as house:
+        directory = house.enter_context(DataDirectory(data))
+        listener = house.enter_context(listen(address))
+        postgres = house.enter_context(EmbeddedPostgres(directory, environment=environment))
+        dsn = postgres.dsn
+        bucket = FolderBucket(bucket_folder(directory.path))
+        bucket.folder.chmod(0o700)
+        pool = house.enter_context(_pool(dsn, limits))
+        with pool.connection() as connection:
+            migrate(connection)
+            secret = keep_jwt_secret(connection, directory.path, environment)
+
+        def keep_token() -> None:
+            with pool.connection() as connection:
+                if keep_service_token(connection, directory.path, secret, now()):
+                    log.info("service_token_renewed")
+
+        def watch() -> None:
+            if postgres.ensure_running() and postgres.dsn != dsn:
+                # Our connections lead to the old port, which someone else took meanwhile.
+                log.error("postgres_moved")
+                moved.set()
+                stop.ask()
+
+        moved = threading.Event()
+        keep_token()
+        etl_loop = Loop("etl", lambda: run_etl(pool), ETL_INTERVAL_S)
+        loader_loop = Loop("loader", loading(pool, bucket, etl_loop.nudge), LOADER_INTERVAL_S)
+        # It must have ended before PostgreSQL is stopped: it would start it again.
+        house.enter_context(Loop("watchdog", watch, WATCHDOG_INTERVAL_S, stop_s=None))
+        house.enter_context(Loop("service_token", keep_token, SERVICE_TOKEN_INTERVAL_S))
+        house.enter_context(etl_loop)
+        house.enter_context(loader_loop)
+        committer = house.enter_context(Committer(pool, limits, etl_loop.nudge))
+
+        def load_day(day: date | None) -> LoadSummary:
+            summary = load(pool, bucket, today=now().date(), day=day)
+            etl_loop.nudge()
+            return summary
+
+        parts = Parts(pool, bucket, committer, secret, now, load_day, loader_loop.nudge, limits)
+        on_ready(
+            Ready(
+                _base_url(listener),
+                directory.path,
+                VARIABLE if environment.get(VARIABLE) else str(jwt_secret_file(directory.path)),
+                service_token_file(directory.path),
+            )
+        )
+        _answer_requests(parts, listener, stop)
+        log.info("server_stopping")
+        # Both at once, so that one waits for the other's last step.
+        etl_loop.stop()
+        loader_loop.stop()
+    if moved.is_set():
+        raise Misconfigured(f"the port of PostgreSQL in {data} was taken by another program: start again.")
+
+
+def serve(
+    database_url: str,
+    bucket: Bucket,
+    secret: str,
+    address: Address,
+    *,
+    on_ready: Callable[[str], None],
+    stop: Stop,
+    limits: Limits = LIMITS,
+) -> None:
+    """Answer requests against a given database and bucket until `stop`; loops run elsewhere."""
+    with (
+        listen(address) as listener,
+        _pool(database_url, limits) as pool,
+        Committer(pool, limits, _nobody_waits) as committer,
+    ):
+
+        def load_day(day: date | None) -> LoadSummary:
+            return load(pool, bucket, today=now().date(), day=day)
+
+        parts = Parts(pool, bucket, committer, secret, now, load_day, _nobody_waits, limits)
+        on_ready(_base_url(listener))
+        _answer_requests(parts, listener, stop)
+
+
+def loading(pool: ConnectionPool, bucket: Bucket, on_loaded: Callable[[], None]) -> Callable[[], LoadSummary]:
+    """Return the loader's step: a full sweep when a day has passed since the last one that succeeded."""
+    swept_at: float | None = None
+
+    def step() -> LoadSummary:
+        nonlocal swept_at
+        began = monotonic()
+        sweep = swept_at is None or began - swept_at >= SWEEP_INTERVAL_S
+        summary = load(pool, bucket, today=now().date(), sweep=sweep)
+        if sweep:
+            swept_at = began
+        if summary.accepted:
+            on_loaded()
+        return summary
+
+    return step
+
+
+@contextmanager
+def listen(address: Address) -> Iterator[socket.socket]:
+    """Open the listening socket. Raises Misconfigured when the address is taken or not ours."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        opened = socket.create_server((address.host, address.port), family=family, backlog=1024)
+    except OSError as error:
+        raise Misconfigured(
+            f"can't listen on {address.host} port {address.port}: {os.strerror(error.errno or 0)}. "
+            "Choose another address with --listen; port 0 takes a free one."
+        ) from error
+    with opened:
+        yield opened
+
+
+def _pool(database_url: str, limits: Limits) -> ConnectionPool:
+    pool = open_pool(database_url)
+    pool.timeout = limits.database_wait_s  # while PostgreSQL is away, 503 soon is the better answer
+    return pool
+
+
+def _answer_requests(parts: Parts, listener: socket.socket, stop: Stop) -> None:
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(parts),
+            loop="uvloop",
+            http="httptools",
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            limit_concurrency=parts.limits.connections_max,
+            timeout_graceful_shutdown=parts.limits.stop_s,
+        )
+    )
+
+    def end() -> None:
+        server.should_exit = True
+
+    stop.then(end)
+    server.run(sockets=[listener])
+
+
+def _base_url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _nobody_waits() -> None:
+    """Loops that run elsewhere look for themselves."""

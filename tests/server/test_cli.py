@@ -1,0 +1,147 @@
+"""The command line: exit status, what goes to stdout, and what never does."""
+
+import json
+from pathlib import Path
+
+import jwt
+import psycopg
+import pytest
+from endpoints import SECRET
+from programs import scout_server
+
+COMMANDS = ["up", "serve", "dsn", "migrate", "load", "etl", "tokens issue"]
+GIVEN = {"SUPABASE_JWT_SECRET": SECRET}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str):
+    """Every command explains itself."""
+    told = scout_server(*command.split(), "--help")
+
+    assert told.returncode == 0
+    assert "Usage:" in told.stdout
+    assert len(told.stdout.splitlines()) > 8
+
+
+def test_the_version_is_printed():
+    """The version is printed."""
+    told = scout_server("--version")
+
+    assert (told.returncode, told.stdout.split()[0]) == (0, "scout-server")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["", "nonsense", "up --nonsense", "up", "tokens issue", "load --date 2026-13-01", "tokens issue --days x --name y"],
+)
+def test_wrong_usage_exits_64(arguments: str):
+    """Wrong usage exits 64."""
+    told = scout_server(*arguments.split())
+
+    assert told.returncode == 64
+    assert "Traceback" not in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("etl", "--database-url"),
+        ("dsn --data /nowhere", "scout-server up"),
+        ("up --data /tmp/scout-never-made --listen nonsense", "HOST:PORT"),
+        ("tokens issue --name pi-05 --database-url postgresql://x", "SUPABASE_JWT_SECRET"),
+        ("load --database-url postgresql://x --bucket s3://x", "file://"),
+        ("migrate --database-url postgresql://scout:hidden@127.0.0.1:1/x", "database"),
+    ],
+)
+def test_what_cant_be_done_is_one_clear_message_and_exit_1(arguments: str, words: str):
+    """What can't be done is one clear message and exit 1."""
+    told = scout_server(*arguments.split())
+
+    assert told.returncode == 1
+    assert words in told.stderr
+    assert "Traceback" not in told.stderr
+    assert "hidden" not in told.stderr
+
+
+def test_a_token_alone_goes_to_stdout_and_a_new_device_is_told_of(database_url: str, connection: psycopg.Connection):
+    """A token alone goes to stdout and a new device is told of."""
+    arguments = ["tokens", "issue", "--database-url", database_url, "--name", "pi-05"]
+    first, second = scout_server(*arguments, **GIVEN), scout_server(*arguments, **GIVEN)
+
+    claims = [jwt.decode(told.stdout.strip(), SECRET, algorithms=["HS256"]) for told in (first, second)]
+    assert [claim["sub"] for claim in claims] == ["pi-05", "pi-05"]
+    assert claims[0]["exp"] - claims[0]["iat"] == 30 * 86_400
+    assert ("added device pi-05" in first.stderr, "added" in second.stderr) == (True, False)
+    assert connection.execute("select device_id from scout_edge.devices").fetchall() == [("pi-05",)]
+
+
+def test_a_token_as_json_says_what_it_is(database_url: str):
+    """A token as JSON says what it is."""
+    told = scout_server(
+        "tokens", "issue", "--database-url", database_url, "--name", "pi-05", "--days", "7", "--json", **GIVEN
+    )
+
+    answer = json.loads(told.stdout)
+    assert (answer["sub"], answer["role"], answer["device_added"]) == ("pi-05", "edge_uploader", True)
+    assert answer["token"].count(".") == 2
+
+
+def test_a_device_is_not_added_when_its_token_is_refused(database_url: str, connection: psycopg.Connection):
+    """A device is not added when its token is refused."""
+    told = scout_server("tokens", "issue", "--database-url", database_url, "--name", "pi-05", "--days", "31", **GIVEN)
+
+    assert (told.returncode, told.stdout) == (1, "")
+    assert connection.execute("select * from scout_edge.devices").fetchall() == []
+
+
+def test_the_database_is_found_by_the_environment(database_url: str, tmp_path: Path):
+    """The database is found by the environment."""
+    found = scout_server("dsn", DATABASE_URL=database_url)
+    both = scout_server("dsn", "--data", tmp_path, "--database-url", database_url)
+
+    assert found.stdout.strip() == database_url
+    assert both.returncode == 1
+
+
+def test_migrating_twice_applies_once(empty_database_url: str):
+    """Migrating twice applies once."""
+    first = scout_server("migrate", "--database-url", empty_database_url)
+    second = scout_server("migrate", "--database-url", empty_database_url)
+
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert "010_edge" in first.stdout
+    assert "applied" not in second.stdout
+    with psycopg.connect(empty_database_url) as connection:
+        role = connection.execute("select rolcanlogin, rolinherit from pg_roles where rolname = 'edge_uploader'")
+        assert role.fetchall() == [(False, False)]
+
+
+def test_a_database_that_was_never_migrated_is_told_so(empty_database_url: str, tmp_path: Path) -> None:
+    """A database that was never migrated is told so."""
+    given = ["--database-url", empty_database_url]
+    told = [
+        scout_server("etl", *given),
+        scout_server("load", *given, "--bucket", tmp_path.as_uri()),
+        scout_server("tokens", "issue", *given, "--name", "pi-05", **GIVEN),
+    ]
+
+    assert [answer.returncode for answer in told] == [1] * 3
+    assert all("scout-server migrate" in answer.stderr for answer in told)
+    assert not any("Traceback" in answer.stderr for answer in told)
+
+
+def test_load_and_etl_report_in_words_and_json(database_url: str, tmp_path: Path):
+    """Load and ETL report in words and JSON."""
+    given = ["--database-url", database_url]
+    here = ["--bucket", tmp_path.as_uri()]
+    told = [
+        scout_server("load", *given, *here),
+        scout_server("load", *given, *here, "--json"),
+        scout_server("etl", *given),
+        scout_server("etl", *given, "--json"),
+    ]
+
+    assert [answer.returncode for answer in told] == [0] * 4
+    assert "0 found" in told[0].stdout
+    assert json.loads(told[1].stdout)["found"] == 0
+    assert isinstance(json.loads(told[3].stdout), list)

@@ -1,0 +1,49 @@
+"""PostgreSQL goes away and comes back under the endpoints: refusals meanwhile, and no restart of ours."""
+
+from pathlib import Path
+
+from endpoints import bearer, running
+from programs import data_folder
+
+from server.bucket import FolderBucket
+from server.data_directory import DataDirectory
+from server.database import migrate, open_pool
+from server.embedded import EmbeddedPostgres
+
+SALE = b'{"transaction_id":"t1"}'
+
+
+def test_every_endpoint_says_503_while_postgres_is_away_and_works_again_when_it_is_back(tmp_path: Path):
+    """Every endpoint says 503 while PostgreSQL is away and works again when it is back."""
+    with (
+        data_folder() as folder,
+        DataDirectory(folder) as directory,
+        EmbeddedPostgres(directory) as postgres,
+        open_pool(postgres.dsn) as pool,
+    ):
+        with pool.connection() as connection:
+            migrate(connection)
+        with running(pool, FolderBucket(tmp_path), database_wait_s=0.5) as server:
+            headers = bearer(server.device())
+            requests = [
+                ("POST", "/ingest-transaction", SALE),
+                ("POST", "/rest/v1/rpc/heartbeat", b'{"nonce":"n"}'),
+                ("POST", "/storage/v1/object/scout-ingest/2026-01-20/pi-05/data.jsonl", SALE),
+                ("GET", "/healthz", b""),
+            ]
+
+            def answers() -> list[int]:
+                return [
+                    server.client.request(method, url, content=body, headers=headers).status_code
+                    for method, url, body in requests
+                ]
+
+            postgres.stop()
+            away = answers()
+            postgres.start()
+            with pool.connection(30):
+                back = answers()
+
+            assert away == [503, 503, 500, 503]
+            assert back == [200] * 4
+            assert server.rows("select payload from scout_bronze.transactions_raw") == [(SALE.decode(),)]
