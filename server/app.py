@@ -3,8 +3,8 @@
     POST /ingest-transaction, /functions/v1/ingest-transaction    server/ingest.py
     POST /storage/v1/object/scout-ingest/DAY/DEVICE/FILE          server/storage_api.py
     POST /rest/v1/rpc/heartbeat                                   server/heartbeat.py
-    POST /load-bronze-from-storage                                server/heartbeat.py
-    GET  /healthz                                                 server/heartbeat.py
+    POST /load-bronze-from-storage                                server/operator_api.py
+    GET  /healthz                                                 server/operator_api.py
 
 May be relied on: every answer is JSON, errors included, and says what to do next. The log has one line per
 request, without query string, headers or body; of an unexpected error it has the place, not the words, as
@@ -32,9 +32,10 @@ from server.body import BodyStalled, BodyTooLarge
 from server.bucket import Bucket
 from server.committer import Committer
 from server.config import Limits
-from server.heartbeat import health_routes, heartbeat_routes, load_routes
+from server.heartbeat import heartbeat_routes
 from server.ingest import ingest_routes
 from server.loader import LoadSummary
+from server.operator_api import health_routes, load_routes
 from server.storage_api import storage_routes
 
 NEXT_STEPS = {
@@ -75,7 +76,7 @@ def create_app(parts: Parts) -> ASGIApp:
 
     application = Starlette(
         routes=[
-            *ingest_routes(authenticate, parts.pool, parts.committer, parts.limits),
+            *ingest_routes(authenticate, parts.pool, parts.committer, parts.limits, parts.now),
             *storage_routes(authenticate, parts.bucket, parts.wake_loader, parts.limits),
             *heartbeat_routes(authenticate, parts.pool, parts.wake_loader, parts.limits),
             *load_routes(authenticate, parts.load_day, parts.limits),

@@ -150,7 +150,15 @@ def _staged(file_id: int, delivery: Delivery, line: Line) -> tuple[Any, ...]:
     payload = line.payload.decode()
     record = line.record
     if record is None or delivery.name is None:
-        own: tuple[Any, ...] = (None, None, None, line.identity, None, None, None, None, payload, None)
+        own: tuple[Any, ...] = (
+            *(None, None, None, line.identity),
+            delivery.captured_at,
+            None,
+            None,
+            None,
+            payload,
+            None,
+        )
     else:
         extra = record.extra.decode() or None
         own = (

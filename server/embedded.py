@@ -320,9 +320,7 @@ def dsn_of(data: Path) -> str:
             raise Misconfigured(f"{root} is not a data directory: name the one given to 'scout-server up --data'.")
         postmaster = read_postmaster(root / "postgres")
         if postmaster is None or postmaster.pid not in processes_in(root):
-            raise PostgresUnavailable(
-                f"no PostgreSQL runs in {root}: start it with 'scout-server up --data {root}'."
-            )
+            raise PostgresUnavailable(f"no PostgreSQL runs in {root}: start it with 'scout-server up --data {root}'.")
         return _url(postmaster.port, _password(root))
     except PermissionError as error:
         raise Misconfigured(

@@ -1,4 +1,4 @@
-"""The call home, and the two other small endpoints: load on demand, and health.
+"""The call home.
 
 `POST /rest/v1/rpc/heartbeat` runs the Postgres function of that name as Supabase's PostgREST does: one
 transaction, the token's role and claims set for it, errors as `{"code", "details", "hint", "message"}`. An
@@ -6,17 +6,13 @@ agent can't tell the two apart.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
-from datetime import date
-from typing import Any, Literal
+from typing import Any
 
-import msgspec
 import orjson
 import psycopg
 import structlog
 from psycopg_pool import ConnectionPool
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -24,8 +20,7 @@ from starlette.routing import Route
 from server.body import BodyTooLarge, read_body
 from server.config import Limits
 from server.database import named_queries
-from server.loader import LoadSummary
-from server.tokens import EDGE_UPLOADER, SERVICE_ROLE, Identity, TokenRefused, bearer
+from server.tokens import EDGE_UPLOADER, Identity, TokenRefused, bearer
 
 _QUERIES = named_queries("heartbeat")
 
@@ -82,45 +77,6 @@ def call_home(pool: ConnectionPool, identity: Identity, report: str, limits: Lim
         row = connection.execute(_QUERIES["heartbeat"], {"report": report}).fetchone()
     reply: dict[str, Any] = row[0] if row else {}
     return reply
-
-
-def load_routes(
-    authenticate: Callable[[str], Identity], load_day: Callable[[date | None], LoadSummary], limits: Limits
-) -> list[Route]:
-    """Return the route by which an operator loads now, or loads one day again."""
-
-    async def respond(request: Request) -> Response:
-        token = bearer(request.headers.get("authorization"))
-        identity = await run_in_threadpool(authenticate, token)
-        if identity.role != SERVICE_ROLE:
-            raise HTTPException(403, "only a service token may load: 'up' keeps one in DATA/secrets.")
-        body = await read_body(request, limits.report_bytes_max, limits.body_stall_s)
-        try:
-            asked = msgspec.json.decode(body or b"{}", type=dict[Literal["date"], date | None])
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            raise HTTPException(400, 'the body is {"date": "2026-01-20"} for one day, or {}.') from None
-        summary = await run_in_threadpool(load_day, asked.get("date"))
-        return JSONResponse(asdict(summary))
-
-    return [Route("/load-bronze-from-storage", respond, methods=["POST"])]
-
-
-def health_routes(pool: ConnectionPool, limits: Limits) -> list[Route]:
-    """Return the route that says whether we can do our work: 200 while the database answers, else 503."""
-
-    def ask() -> None:
-        with pool.connection(limits.database_wait_s) as connection:
-            connection.execute(_QUERIES["alive"])
-
-    async def respond(_: Request) -> Response:
-        try:
-            await run_in_threadpool(ask)
-        except psycopg.Error:
-            waits = {"Retry-After": str(limits.retry_after_s)}
-            return JSONResponse({"status": "unavailable", "database": "does not answer"}, 503, waits)
-        return JSONResponse({"status": "ok", "database": "answers"})
-
-    return [Route("/healthz", respond, methods=["GET"])]
 
 
 def _error(status: int, code: str, message: str, hint: str | None = None) -> Response:

@@ -13,7 +13,8 @@ May be relied on: 200 means all of it is committed, and nothing else does. What 
 import asyncio
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Literal
 
 import structlog
@@ -34,6 +35,7 @@ from server.tokens import EDGE_UPLOADER, SERVICE_ROLE, Identity, bearer, device_
 from wire.batch import BatchName, NotABatchName
 from wire.framing import RefusedBody
 from wire.receipt import IngestAnswer
+from wire.record import format_instant
 
 PATHS = ("/ingest-transaction", "/functions/v1/ingest-transaction")
 ENDPOINT = "endpoint"
@@ -57,7 +59,11 @@ class _Post:
 
 
 def ingest_routes(
-    authenticate: Callable[[str], Identity], pool: ConnectionPool, committer: Committer, limits: Limits
+    authenticate: Callable[[str], Identity],
+    pool: ConnectionPool,
+    committer: Committer,
+    limits: Limits,
+    now: Callable[[], datetime],
 ) -> list[Route]:
     """Return the routes. `authenticate` verifies a token; `committer` stores what is posted."""
 
@@ -70,7 +76,7 @@ def ingest_routes(
         body = await read_body(request, limits.body_bytes_max, limits.body_stall_s)
         post = _post(request.headers, device_id, body, limits)
         try:
-            delivery = await run_in_threadpool(read_post, post, limits)
+            delivery = await run_in_threadpool(read_post, post, limits, now())
         except RefusedBody as refused:
             detail = {
                 "error": "unreadable",
@@ -90,8 +96,8 @@ def ingest_routes(
     return [Route(path, respond, methods=["POST"]) for path in PATHS]
 
 
-def read_post(post: _Post, limits: Limits) -> Delivery:
-    """Read a body into what bronze stores.
+def read_post(post: _Post, limits: Limits, now: datetime) -> Delivery:
+    """Read a body into what bronze stores. For sales that no agent took, this endpoint is the intake, at `now`.
 
     Raises RefusedBody when it is no transaction at all, HTTPException 400 when it can't be expanded, and 422
     when it is not the batch that its key names.
@@ -103,11 +109,11 @@ def read_post(post: _Post, limits: Limits) -> Delivery:
     key = post.idempotency_key
     if key is None:
         name = f"post/{post.device_id}/{uuid.uuid4()}"
-        return _foreign(post, plain, ENDPOINT, name)
+        return _foreign(post, plain, ENDPOINT, name, now)
     try:
         batch = BatchName.parse(key)
     except NotABatchName:
-        return _foreign(post, plain, IDEMPOTENCY, f"{post.device_id}/{key}")
+        return _foreign(post, plain, IDEMPOTENCY, f"{post.device_id}/{key}", now)
     if batch.device_id != post.device_id:
         raise HTTPException(
             422, f"this Idempotency-Key names a batch of {batch.device_id!r}, the token {post.device_id!r}."
@@ -170,7 +176,7 @@ def _encoding(post: _Post) -> Literal["plain", "gzip", "zstd"]:
     return "plain"
 
 
-def _foreign(post: _Post, plain: bytes, bucket: str, key: str) -> Delivery:
+def _foreign(post: _Post, plain: bytes, bucket: str, key: str, now: datetime) -> Delivery:
     delivery = read_foreign(
         plain, lines_only=post.lines_only, bucket=bucket, key=key, version="", device_id=post.device_id
     )
@@ -178,4 +184,4 @@ def _foreign(post: _Post, plain: bytes, bucket: str, key: str) -> Delivery:
         # One broken document, not a bad line among good ones: its sender keeps it, so we need not.
         refused = delivery.refused[0]
         raise RefusedBody(refused.line, refused.reason)
-    return delivery
+    return replace(delivery, captured_at=format_instant(now))

@@ -78,6 +78,7 @@ class Delivery:
     bytes: int  # uncompressed
     lines: tuple[Line, ...]
     refused: tuple[Refused, ...]
+    captured_at: str | None = None  # when intake saw these lines, where they don't say so themselves
 
 
 def read_object(key: str, stored: bytes, *, bucket: str, version: str) -> Delivery:

@@ -181,9 +181,7 @@ def test_a_path_that_cannot_be_a_data_directory_is_refused(parent: Path) -> None
         DataDirectory(parent / "data")
 
 
-def test_after_a_kill_of_the_owner_rows_are_there_and_no_orphan_is(
-    parent: Path, owner: subprocess.Popen[str]
-) -> None:
+def test_after_a_kill_of_the_owner_rows_are_there_and_no_orphan_is(parent: Path, owner: subprocess.Popen[str]) -> None:
     """SIGKILL of the whole owner leaves PostgreSQL behind; the next start replaces it."""
     dsn = dsn_from(owner)
     store(dsn, "one")

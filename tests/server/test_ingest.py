@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from datetime import timedelta
 from itertools import islice
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from endpoints import DEADLINE_S, Endpoints, batch, bearer, outlaws, running
 from psycopg_pool import ConnectionPool
 
 from server.bucket import FolderBucket
+from server.etl import run_etl
 from wire.receipt import IngestAnswer, RejectedLine
 
 URL = "/ingest-transaction"
@@ -95,6 +97,27 @@ def test_a_compressed_body_is_taken_by_its_header_or_its_first_bytes(
 
     assert counts(response) == (2, 0, 0)
     assert response.json()["sha256"] == hashlib.sha256(JSONL).hexdigest()
+
+
+def test_a_posted_sale_without_a_time_is_dated_by_its_arrival(server: Endpoints):
+    """For a sale that no agent took, the endpoint is the intake; gold shows it on that day."""
+    post(server, SALE, server.device())
+    run_etl(server.pool)
+
+    (days,) = server.rows("select array_agg(business_day::text) from scout.gold_daily_revenue")
+    assert days == ([server.clock.at.date().isoformat()],)
+
+
+@pytest.mark.parametrize("corrected", [b"1.00", b"99.00"])
+def test_of_two_posted_versions_of_a_sale_the_one_posted_later_counts(server: Endpoints, corrected: bytes):
+    """A correction wins because intake saw it later, whatever its bytes hash to."""
+    token = server.device()
+    for amount in (b"50.00", corrected):
+        post(server, b'{"transaction_id":"t1","peso_value":%s}' % amount, token)
+        server.clock.at += timedelta(minutes=1)
+    run_etl(server.pool)
+
+    assert server.rows("select peso_value::text from scout.silver_transactions") == [(corrected.decode(),)]
 
 
 def test_a_post_without_key_and_id_is_new_each_time_and_with_a_key_once(server: Endpoints):

@@ -1,0 +1,2 @@
+-- alive -- whether the database answers
+select 1
