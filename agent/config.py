@@ -182,15 +182,26 @@ def _problem(config: Config) -> str | None:
     for key in ("bucket_url", "ingest_url", "heartbeat_url"):
         urls[key] = getattr(config.server, key) or config.server.base_url
     for key, url in urls.items():
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            return f"server.{key}: must be an address such as https://sales.example.com"
+        if not _is_address(url):
+            return f"server.{key}: must be an address such as https://sales.example.com, without user or password"
+    if not (config.server.api_key.isascii() and config.server.api_key.isprintable()):
+        return "server.api_key: must be plain ASCII, for it travels as a header"
     for key, path in {"folder.path": config.folder.path, "spool.directory": config.spool.directory}.items():
         if not Path(path).is_absolute():
             return f"{key}: must be an absolute path, beginning with /"
     if Path(config.spool.directory) in (Path(config.folder.path), *Path(config.folder.path).parents):
         return "folder.path: must not lie in spool.directory, where only the agent writes"
     return None
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        has_port = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    # A password in an address would end up in logs and in `status`.
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and has_port and parts.username is None
 
 
 def _explained(message: str) -> str:

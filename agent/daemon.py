@@ -61,9 +61,7 @@ log = structlog.get_logger()
 class Delivery:
     """The delivery loop: seal, send one batch, call home, forget."""
 
-    def __init__(
-        self, config: Config, spool: Spool, client: httpx.Client, *, clock: Clock, rng: random.Random
-    ) -> None:
+    def __init__(self, config: Config, spool: Spool, client: httpx.Client, *, clock: Clock, rng: random.Random) -> None:
         self._config = config
         self._spool = spool
         self._clock = clock
@@ -98,7 +96,8 @@ class Delivery:
         """Do what is due; return in how many seconds to come back."""
         self._spool.seal(self._limits, BUILT_ON)
         self._spool.retry_set_aside()
-        waits_s = [self._config.heartbeat.interval_s]
+        # Nobody wakes this loop for new sales: looking so often seals them in time.
+        waits_s = [min(self._config.heartbeat.interval_s, self._limits.age_max_s)]
         seal_due_s = self._spool.seal_due_in_s(self._limits)
         if seal_due_s is not None:
             waits_s.append(seal_due_s)
@@ -182,12 +181,12 @@ class Delivery:
         return True
 
     def _heed(self, reply: Reply, awaited: list[Batch]) -> None:
-        settled = [batch for batch in awaited if reply.batches.get(batch.name.key) == SETTLED]
+        settled = [batch for batch in awaited if reply.batches.get(batch.awaited_key) == SETTLED]
         if settled:
             self._spool.settle(settled, reply.server_time)
             log.info("batches_settled", batches=len(settled), rows=sum(batch.rows for batch in settled))
         for batch in awaited:
-            resend = resend_number(reply.batches.get(batch.name.key, ""))
+            resend = resend_number(reply.batches.get(batch.awaited_key, ""))
             if resend is not None and resend > batch.name.resend:
                 self._spool.send_again(batch, resend)
                 log.warning("batch_asked_for_again", batch=batch.name.key, resend=resend)

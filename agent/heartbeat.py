@@ -37,7 +37,7 @@ def call_home(
         boot=clock.boot,
         mono_ms=clock.mono_ms(),
         epochs=spool.epoch_states(),
-        awaits=tuple(batch.name.key for batch in awaited),
+        awaits=tuple(batch.awaited_key for batch in awaited),
         waiting_rows=state.unsealed_rows + state.waiting_rows,
         accepted_rows=state.accepted_rows,
         set_aside_rows=state.set_aside_rows,

@@ -17,6 +17,8 @@ What a cut at any moment leaves: before a commit, the state before; after it, th
 above is one transaction. Opened twice at once (the daemon, `scout-agent add`) the writers take turns.
 """
 
+import fcntl
+import os
 import random
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -61,6 +63,11 @@ class Batch:
     def rows(self) -> int:
         """How many records it carries."""
         return self.name.rows
+
+    @property
+    def awaited_key(self) -> str:
+        """The name under which its receipt is awaited, whichever copy of it arrives."""
+        return self.name.again(0).key
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +114,8 @@ class Spool:
         self._ids = RecordIds(rng)
         self._connection = _connect(path)
         try:
-            _prepare(self._connection, path)
+            with _alone(path.parent):
+                _prepare(self._connection, path)
             self._claim(device_id)
         except BaseException:
             self._connection.close()
@@ -182,7 +190,7 @@ class Spool:
         self._mark("accept", batch, now=format_instant(self._clock.now()), by=by)
 
     def refuse(self, batch: Batch, reason: str, refusals_max: int) -> bool:
-        """Count a refusal of the batch itself; True when that many alike set it aside."""
+        """Count a refusal of the batch itself; True when that many set it aside."""
         with self._transaction():
             self._connection.execute(_SQL["count_refusal"], {"number": batch.number, "reason": reason})
             changed = self._connection.execute(
@@ -370,9 +378,7 @@ class Spool:
         row = self._connection.execute(_SQL["newest_epoch"]).fetchone()
         if row is None or row["boot"] != self._clock.boot:
             epoch = f"{self._rng.getrandbits(64):016x}"
-            self._connection.execute(
-                _SQL["begin_epoch"], {"epoch": epoch, "boot": self._clock.boot, "now": opened_at}
-            )
+            self._connection.execute(_SQL["begin_epoch"], {"epoch": epoch, "boot": self._clock.boot, "now": opened_at})
             row = self._connection.execute(_SQL["newest_epoch"]).fetchone()
         return row["number"], row["head"]
 
@@ -426,7 +432,7 @@ def read_state(path: Path) -> SpoolState:
     """Count what a spool holds without writing to it, whether the daemon runs or not."""
     if not path.exists():
         raise LocalFault(f"{path} does not exist: no sale was ever taken here, or the config names another place.")
-    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
     connection.row_factory = sqlite3.Row
     try:
         return _state(connection, path)
@@ -450,6 +456,17 @@ def _connect(path: Path) -> sqlite3.Connection:
         raise LocalFault(f"{path}: {error}. Check that the directory exists and may be written.") from error
     connection.row_factory = sqlite3.Row
     return connection
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time make or migrate the file: SQLite doesn't wait for a switch to WAL."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:

@@ -40,7 +40,7 @@ class TokenFile:
     def read(self) -> Token:
         """The present token; raise CredentialsRefused, naming the file, when there is none."""
         if self.changed() or self._token is None:
-            self._signature = _signature_of(self._path)
+            self._signature, self._token = _signature_of(self._path), None
             self._token = _read(self._path)
         return self._token
 
@@ -65,6 +65,6 @@ def _read(path: Path) -> Token:
     try:
         claims = jwt.decode(text, options={"verify_signature": False})
         expires_at = datetime.fromtimestamp(claims["exp"], UTC) if "exp" in claims else None
-    except (jwt.InvalidTokenError, TypeError, ValueError, OverflowError):
+    except (jwt.InvalidTokenError, TypeError, ValueError, OverflowError, OSError):
         raise CredentialsRefused(f"{path} does not hold a token") from None
     return Token(text, expires_at)

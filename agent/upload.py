@@ -72,7 +72,7 @@ def by_bucket(connection: Connection, parcel: Parcel) -> None:
         if answer is None or not str(answer.get("Key", "")).endswith(f"/{parcel.key}"):
             raise OperatorNeeded(f"{url} answered 200, but not as a bucket answers")
         return
-    if _status_of(response, answer) == 409:
+    if answer is not None and _status_of(response, answer) == 409:
         return
     raise fault_of(response, url)
 
@@ -105,11 +105,9 @@ def send(connection: Connection, url: str, *, content: bytes, headers: dict[str,
     """POST once; network trouble becomes Wait, with what to look at."""
     try:
         return connection.client.post(url, content=content, headers=headers | connection.headers())
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:
         if isinstance(error.__cause__, ssl.SSLError) or "CERTIFICATE" in str(error):
-            raise Wait(
-                f"{_host(url)}: the secure connection failed ({error}). Is this device's clock right?"
-            ) from None
+            raise Wait(f"{_host(url)}: the secure connection failed ({error}). Is this device's clock right?") from None
         raise Wait(f"{_host(url)}: {_plain(error)}") from None
     except httpx.InvalidURL as error:
         raise OperatorNeeded(f"{url} is not an address: {error}") from None
@@ -125,9 +123,11 @@ def fault_of(response: httpx.Response, url: str) -> DeliveryFault:
         # "Role does not exist" comes as a 500 with code DatabaseError and needs a person, but so does nothing
         # else that comes this way; waiting is right for all.
         return Wait(said, retry_after_s=_retry_after_s(response))
-    if status == 401 or (status == 403 and _about_token(answer)):
+    if status == 401 or (status in (400, 403) and _about_token(status, answer)):
         return CredentialsRefused(said)
-    if answer is None or code in _OPERATOR_CODES or status in (301, 302, 303, 307, 308, 404, 405):
+    if status == 413:
+        return BatchRefused(said)  # a proxy says so in HTML, and only this batch is too large for it
+    if answer is None or code in _OPERATOR_CODES or status < 400 or status in (404, 405):
         return OperatorNeeded(said)
     return BatchRefused(said)
 
@@ -143,13 +143,13 @@ def _object(response: httpx.Response) -> dict[str, object] | None:
 def _status_of(response: httpx.Response, answer: dict[str, object] | None) -> int:
     """The status that is meant: the body's, where it has one."""
     inner = str((answer or {}).get("statusCode") or "")
-    return int(inner) if inner.isdigit() and len(inner) == 3 else response.status_code
+    return int(inner) if inner.isdecimal() and len(inner) == 3 else response.status_code
 
 
-def _about_token(answer: dict[str, object] | None) -> bool:
-    """Whether a 403 speaks of the token rather than of this object."""
+def _about_token(status: int, answer: dict[str, object] | None) -> bool:
+    """Whether a refusal speaks of the token, or of its absence, rather than of this object."""
     message = str((answer or {}).get("message") or "").lower()
-    return "row-level security" not in message
+    return "row-level security" not in message if status == 403 else "authorization" in message
 
 
 def _retry_after_s(response: httpx.Response) -> float | None:
@@ -168,7 +168,7 @@ def _host(url: str) -> str:
     return httpx.URL(url).netloc.decode("ascii", "replace")
 
 
-def _plain(error: httpx.TransportError) -> str:
+def _plain(error: httpx.RequestError) -> str:
     """What happened, without a library's jargon."""
     if isinstance(error, httpx.ConnectTimeout):
         return "no answer to the connection attempt"

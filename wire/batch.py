@@ -21,7 +21,8 @@ HASH_DIGITS = 16
 _KEY = re.compile(
     r"(?P<day>\d{4}-\d{2}-\d{2})/(?P<device_id>" + DEVICE_ID_PATTERN + r")/"
     r"(?P<epoch>[0-9a-f]{16})-(?P<first>\d{12})-(?P<last>\d{12})-(?P<hash>[0-9a-f]{16})"
-    r"(?:-r(?P<resend>[1-9]\d{0,5}))?\.jsonl\.gz"
+    r"(?:-r(?P<resend>[1-9]\d{0,5}))?\.jsonl\.gz",
+    re.ASCII,
 )
 
 

@@ -62,7 +62,8 @@ def split_body(body: bytes) -> Iterator[Piece]:
     try:
         orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise RefusedBody(error.lineno, f"not valid JSON: {error.msg} at column {error.colno}") from None
+        line = max(error.lineno, _line_of(body, start))  # invalid UTF-8 is reported at the body's first byte
+        raise RefusedBody(line, f"not valid JSON: {error.msg} at column {error.colno}") from None
     return iter((Piece(_line_of(body, start), _as_one_line(body)),))
 
 

@@ -4,9 +4,14 @@ May be relied on: `Reply.parse` refuses an answer to another report (the nonce t
 foreign answer settles nothing. Unknown fields on either side are ignored.
 """
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Annotated
 
 import msgspec
+
+from wire.record import format_instant
 
 AWAITED_MAX = 500
 """Batch names in one report. More would make one report's cost depend on the length of an outage."""
@@ -16,6 +21,8 @@ RANGES_MAX = 100
 
 SETTLED = "settled"
 UNKNOWN = "unknown"
+
+_RESEND = re.compile("resend ([1-9][0-9]{0,5})")
 
 
 class NotAReply(ValueError):
@@ -62,9 +69,9 @@ class Reply:
     """What the server answers. `batches` maps each awaited name to `settled`, `unknown` or `resend N`."""
 
     nonce: str
-    server_time: str
+    server_time: str  # as format_instant writes it, whatever offset the server gave
     generation: str
-    keep_for_days: int
+    keep_for_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)]
     batches: dict[str, str] = field(default_factory=dict)
     renew_token: bool = False
 
@@ -77,10 +84,21 @@ class Reply:
             raise NotAReply("the answer is not in the shape of a heartbeat's reply") from None
         if reply.nonce != nonce:
             raise NotAReply("the answer belongs to another report")
-        return reply
+        return replace(reply, server_time=_instant(reply.server_time))
 
 
 def resend_number(state: str) -> int | None:
     """The N of `resend N`, or None when the state is another one or malformed."""
-    word, _, number = state.partition(" ")
-    return int(number) if word == "resend" and number.isdigit() and 1 <= int(number) <= 999_999 else None
+    found = _RESEND.fullmatch(state)
+    return int(found[1]) if found else None
+
+
+def _instant(text: str) -> str:
+    """Check the server's time: it decides what a device may forget, and is compared as text."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise NotAReply("server_time is not a time") from None
+    if at.tzinfo is None or not 2000 <= at.year <= 2999:
+        raise NotAReply("server_time has no offset, or is no time of this millennium")
+    return format_instant(at)

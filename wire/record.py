@@ -25,6 +25,8 @@ DEPTH_MAX = 128
 SEQ_MAX = 999_999_999_999
 """Twelve digits: what an object's name has room for."""
 
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-](?:0\d|1[0-4]):[0-5]\d)", re.ASCII)
+_STRING_OR_BRACKET = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|([{\[])|[}\]]')
 _UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _BOOT = re.compile("[0-9A-Za-z-]{1,64}")
 _fields_of = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -67,7 +69,7 @@ def parse_payload(text: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RefusedPayload("not a JSON object")
     # Counting brackets is cheap and settles all but the oddest payloads.
-    if text.count(b"{") + text.count(b"[") > DEPTH_MAX and _deeper_than(value, DEPTH_MAX):
+    if text.count(b"{") + text.count(b"[") > DEPTH_MAX and _depth(text) > DEPTH_MAX:
         raise RefusedPayload(f"nested deeper than {DEPTH_MAX} levels")
     return value
 
@@ -92,7 +94,7 @@ def from_line(line: bytes) -> Record:
     try:
         fields = {name: bytes(raw) for name, raw in _fields_of.decode(line).items()}
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise RefusedLine("not a JSON object") from None
+        raise RefusedLine(_why_no_object(line)) from None
     try:
         payload = fields.pop("payload")
         seq, mono_ms = _whole(fields.pop("seq")), _whole(fields.pop("mono_ms"))
@@ -127,6 +129,14 @@ def format_instant(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
 
 
+def _why_no_object(line: bytes) -> str:
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        return f"not valid JSON: {error.msg} at column {error.colno}"
+    return "not a JSON object"
+
+
 def _whole(raw: bytes) -> int:
     if not raw.isdigit() or len(raw) > 19:
         raise RefusedLine("seq or mono_ms is not a whole number")
@@ -144,26 +154,27 @@ def _text(raw: bytes) -> str:
 
 
 def _is_instant(text: str) -> bool:
+    """Python's own reader alone would also let through forms and offsets that PostgreSQL refuses."""
+    if not _INSTANT.fullmatch(text):
+        return False
     try:
-        return datetime.fromisoformat(text).tzinfo is not None
+        datetime.fromisoformat(text)
     except ValueError:
         return False
+    return True
 
 
 def _joined(fields: dict[str, bytes]) -> bytes:
     return b"{" + b",".join(orjson.dumps(name) + b":" + raw for name, raw in fields.items()) + b"}"
 
 
-def _deeper_than(value: object, levels: int) -> bool:
-    """Walk without recursion: the depth we look for is the one that would break a recursive walk."""
-    layer = [value]
-    for _ in range(levels):
-        layer = [
-            child
-            for node in layer
-            for child in (node.values() if isinstance(node, dict) else node if isinstance(node, list) else ())
-            if isinstance(child, dict | list)
-        ]
-        if not layer:
-            return False
-    return True
+def _depth(text: bytes) -> int:
+    """Count levels in the text of valid JSON: the parsed value no longer has what a duplicate key hid."""
+    depth = deepest = 0
+    for found in _STRING_OR_BRACKET.finditer(text):
+        if found[1]:
+            depth += 1
+            deepest = max(deepest, depth)
+        elif found[0] in (b"}", b"]"):
+            depth -= 1
+    return deepest

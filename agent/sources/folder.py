@@ -49,6 +49,9 @@ RESCAN_S = 60.0
 RETRY_S = 30.0
 """A file that can't be read now is tried again so often."""
 
+REASONS_LOGGED = 5
+"""Of one file. All of them stand beside it in rejected/."""
+
 GROUP_FILES = 200
 GROUP_BYTES = 8 * 1024 * 1024
 """So many small files share one commit: a sync for each would wear the card and take minutes for thousands."""
@@ -102,21 +105,22 @@ class FolderSource:
         self._wake = wake
         self._clock = clock
         self._rng = rng
-        self._observer = InotifyObserver(generate_full_events=True)
+        self._observer: InotifyObserver | None = None
         self._complete: set[bytes] = set()
         self._complete_lock = threading.Lock()
         self._seen: dict[bytes, tuple[tuple[int, int, int], float]] = {}
         self._deferred: dict[bytes, float] = {}
+        self._renames_synced = False  # an earlier run may have been killed between renaming and syncing
 
     def start(self) -> None:
         """Make the folders, drop notes of files that are gone, and listen. Raises LocalFault."""
         try:
-            for folder in (self._folder, self._processing, self._rejected):
-                os.makedirs(folder, exist_ok=True)
+            self._make_folders()
             present = set(os.listdir(self._processing))
             gone = [name for name in self._store.taken_files() if name not in present]
             if gone:
                 self._store.release_files(gone)
+            self._observer = InotifyObserver(generate_full_events=True)
             self._observer.schedule(
                 _Notifications(self._notified),
                 os.fsdecode(self._folder),
@@ -131,18 +135,25 @@ class FolderSource:
 
     def close(self) -> None:
         """Stop listening."""
-        if self._observer.is_alive():
+        if self._observer and self._observer.is_alive():
             self._observer.stop()
             self._observer.join()
 
     def step(self) -> float:
         """Take what is ready; return in how many seconds to look again. Raises LocalFault."""
         try:
+            self._make_folders()
             wait_s = self._take_new()
-            taken = self._take_group(self._pending())
+            names = self._pending()
+            self._take_group(names)
         except OSError as error:
             raise LocalFault(f"{os.fsdecode(self._folder)}: {error.strerror or error}") from error
-        return 0.0 if taken else wait_s
+        return 0.0 if names else wait_s
+
+    def _make_folders(self) -> None:
+        """Make what is missing: whoever empties the till's folder must not stop intake."""
+        for folder in (self._folder, self._processing, self._rejected):
+            os.makedirs(folder, exist_ok=True)
 
     def _notified(self, name: bytes | None) -> None:
         if name is not None:
@@ -155,7 +166,7 @@ class FolderSource:
         with self._complete_lock:
             complete, self._complete = self._complete, set()
         now_s = self._clock.monotonic_s()
-        wait_s, ready, seen = RESCAN_S, [], {}
+        wait_s, seen = RESCAN_S, {}
         with os.scandir(self._folder) as entries:
             for entry in entries:
                 name = entry.name
@@ -173,21 +184,33 @@ class FolderSource:
                     since_s = now_s
                 # An empty file says nothing yet: a till may touch it first and write later.
                 if (name in complete and status.st_size) or now_s - since_s >= self._settle_s:
-                    ready.append(name)
+                    if not self._move(name):
+                        seen[name] = (signature, now_s + RETRY_S)
                 else:
                     seen[name] = (signature, since_s)
                     wait_s = min(wait_s, since_s + self._settle_s - now_s)
         self._seen = seen
-        if ready:
-            for name in ready:
-                token = b"%016x-" % self._rng.getrandbits(64)
-                os.rename(
-                    os.path.join(self._folder, name),
-                    os.path.join(self._processing, token + name[-_NAME_BYTES_KEPT:]),
-                )
+        return wait_s
+
+    def _move(self, name: bytes) -> bool:
+        """Move a file into processing/; False when this file can't be moved now."""
+        token = b"%016x-" % self._rng.getrandbits(64)
+        target = os.path.join(self._processing, token + name[-_NAME_BYTES_KEPT:])
+        self._renames_synced = False
+        try:
+            os.rename(os.path.join(self._folder, name), target)
+        except FileNotFoundError:
+            return True  # its owner took it back
+        except PermissionError as error:
+            log.warning("file_not_movable", file=_shown(name), error=error.strerror)
+            return False
+        return True
+
+    def _sync_renames(self) -> None:
+        if not self._renames_synced:
             sync_folder(self._processing)
             sync_folder(self._folder)
-        return wait_s
+            self._renames_synced = True
 
     def _pending(self) -> list[bytes]:
         """Files in processing/ that may be read now, so many as share one commit."""
@@ -196,8 +219,9 @@ class FolderSource:
             found = [
                 (status.st_mtime_ns, entry.name.partition(b"-")[2], entry.name, status.st_size)
                 for entry in entries
-                if self._deferred.get(entry.name, 0.0) <= now_s
+                if self._deferred.get(entry.name, now_s) <= now_s
                 for status in [entry.stat(follow_symlinks=False)]
+                if stat.S_ISREG(status.st_mode)
             ]
         # In the order of writing: of two versions of one sale the later one must get the higher id.
         found.sort()
@@ -209,15 +233,19 @@ class FolderSource:
                 break
         return group
 
-    def _take_group(self, names: list[bytes]) -> bool:
-        readings = []
+    def _take_group(self, names: list[bytes]) -> None:
+        readings: list[_Reading] = []
         try:
-            readings += [reading for name in names if (reading := self._read(name))]
+            for name in names:
+                reading = self._read(name)
+                if reading:
+                    readings.append(reading)
             if not readings:
-                return False
+                return
             for reading in readings:
                 if reading.refused:
                     self._reject(reading)
+            self._sync_renames()
             self._store.append(
                 [payload for reading in readings for payload in reading.payloads],
                 [TakenFile(reading.name, reading.bytes_now) for reading in readings],
@@ -233,47 +261,54 @@ class FolderSource:
                 rows=len(reading.payloads),
                 refused=len(reading.refused),
             )
-        return True
 
     def _read(self, name: bytes) -> _Reading | None:
-        """Read what the spool doesn't have yet of one file; None when that must wait."""
-        path = os.path.join(self._processing, name)
+        """Read what the spool doesn't have yet of one file; None when that must wait or never will be."""
+        before = self._store.bytes_taken(name) or 0
+        descriptor = None
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            descriptor = os.open(os.path.join(self._processing, name), os.O_RDONLY | os.O_NOFOLLOW)
+            size = os.fstat(descriptor).st_size
+            is_too_large = size - before > self._file_bytes_max
+            content = b"" if is_too_large else _read_all(descriptor, size)
         except OSError as error:
+            # A bad sector or a missing right stops this file, not the others.
             self._deferred[name] = self._clock.monotonic_s() + RETRY_S
             log.warning("file_not_readable", file=_shown(name), error=error.strerror)
+            if descriptor is not None:
+                os.close(descriptor)
             return None
-        try:
-            return self._reading_of(name, descriptor)
-        except BaseException:
+        if is_too_large:
             os.close(descriptor)
-            raise
-
-    def _reading_of(self, name: bytes, descriptor: int) -> _Reading:
-        before = self._store.bytes_taken(name) or 0
-        size = os.fstat(descriptor).st_size
-        if size - before > self._file_bytes_max:
-            reason = f"larger than folder.file_bytes_max = {self._file_bytes_max}: split it and hand it in again"
-            return _Reading(name, descriptor, before, size, [], [_Refused(1, reason, b"")])
-        content = _read_all(descriptor, size)
+            self._reject_whole(name, before)
+            return None
+        self._deferred.pop(name, None)
         payloads, refused = _divide(name, content, before)
         return _Reading(name, descriptor, before, len(content), payloads, refused)
 
     def _reject(self, reading: _Reading) -> None:
         """Put what can't be taken into rejected/, durably, before the rest counts as taken."""
-        name = reading.name + (b".from-%d" % reading.bytes_before if reading.bytes_before else b"")
-        path = os.path.join(self._rejected, name)
-        original = _shown(reading.name.partition(b"-")[2])
-        lines = [f"{original}, line {refused.line}: {refused.reason}" for refused in reading.refused]
-        texts = [refused.text for refused in reading.refused]
-        if texts == [b""]:
-            # The file itself is too large to copy: a second name for it costs nothing.
-            _link_anew(os.path.join(self._processing, reading.name), path)
-        else:
-            write_safely(path, b"".join(text + b"\n" for text in texts))
+        path = os.path.join(self._rejected, _rejected_name(reading.name, reading.bytes_before))
+        write_safely(path, b"\n".join(refused.text for refused in reading.refused))
+        self._explain(reading.name, path, [(refused.line, refused.reason) for refused in reading.refused])
+
+    def _reject_whole(self, name: bytes, before: int) -> None:
+        """Move a file that is too large to read into rejected/. What the spool has of it stays there."""
+        reason = f"larger than folder.file_bytes_max = {self._file_bytes_max}: split it and hand it in again"
+        if before:
+            reason += f" from byte {before} on, for what is before that was taken"
+        path = os.path.join(self._rejected, _rejected_name(name, before))
+        self._explain(name, path, [(1, reason)])
+        os.rename(os.path.join(self._processing, name), path)
+        sync_folder(self._rejected)
+        sync_folder(self._processing)
+        self._store.release_files([name])
+
+    def _explain(self, name: bytes, path: bytes, refused: list[tuple[int, str]]) -> None:
+        original = _shown(name.partition(b"-")[2])
+        lines = [f"{original}, line {line}: {reason}" for line, reason in refused]
         write_safely(path + b".reason.txt", "".join(f"{line}\n" for line in lines).encode())
-        for line in lines[:5]:
+        for line in lines[:REASONS_LOGGED]:
             log.warning("line_rejected", where=line)
 
     def _remove(self, readings: list[_Reading]) -> None:
@@ -361,12 +396,8 @@ def _read_all(descriptor: int, size: int) -> bytes:
     return b"".join(parts)
 
 
-def _link_anew(source: bytes, target: bytes) -> None:
-    try:
-        os.link(source, target)
-    except FileExistsError:
-        return
-    sync_folder(os.path.dirname(target))
+def _rejected_name(name: bytes, before: int) -> bytes:
+    return name + (b".from-%d" % before if before else b"")
 
 
 def _shown(name: bytes) -> str:

@@ -54,3 +54,6 @@ create table taken_files (
     name blob primary key,
     bytes_taken integer not null
 ) strict, without rowid;
+
+-- agent/spool.py refuses a file of a higher version than its own.
+pragma user_version = 1;

@@ -75,10 +75,8 @@ update batches
 set state = 'accepted', accepted_at = :now, accepted_by = :by, refusals = 0, refusal = null
 where number = :number and state in ('waiting', 'set_aside');
 
--- count_refusal -- refusals count while they are alike
-update batches
-set refusals = case when refusal = :reason then refusals + 1 else 1 end, refusal = :reason
-where number = :number;
+-- count_refusal -- whichever path refuses: two that take turns must not keep a batch in the way for ever
+update batches set refusals = refusals + 1, refusal = :reason where number = :number;
 
 -- set_aside -- refused often enough; the next batch goes on
 update batches
