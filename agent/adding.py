@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from agent.clock import Clock
 from agent.config import Config
 from agent.spool import Spool
-from wire.framing import RefusedBody, split_body
+from wire.framing import RefusedBody, split_body, split_lines
 from wire.record import RefusedPayload, parse_payload
 
 
@@ -29,12 +29,15 @@ class Added:
     refused: tuple[RefusedSale, ...]
 
 
-def add_sales(config: Config, content: bytes, *, clock: Clock, rng: random.Random) -> Added:
-    """Store the sales in `content`; raise ScoutAgentError when the spool can't take them."""
+def add_sales(config: Config, content: bytes, *, lines_only: bool, clock: Clock, rng: random.Random) -> Added:
+    """Store the sales in `content`; raise ScoutAgentError when the spool can't take them.
+
+    `lines_only`: it is JSONL, so that a bad line can't spoil the others, as in the folder.
+    """
     payloads: list[bytes] = []
     refused: list[RefusedSale] = []
     try:
-        for piece in split_body(content):
+        for piece in split_lines(content) if lines_only else split_body(content):
             try:
                 parse_payload(piece.text)
             except RefusedPayload as error:

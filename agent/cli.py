@@ -19,6 +19,7 @@ from agent import config as configuration
 from agent.clock import SystemClock
 from agent.errors import LocalFault, ScoutAgentError
 from agent.logs import set_up_logs
+from wire.framing import LINES_SUFFIXES
 
 EXIT_USAGE = 64
 
@@ -76,7 +77,8 @@ def add(
 
     loaded = _load(config)
     name, content = _read(file)
-    added = add_sales(loaded, content, clock=SystemClock(), rng=random.SystemRandom())
+    lines_only = name.lower().endswith(LINES_SUFFIXES)
+    added = add_sales(loaded, content, lines_only=lines_only, clock=SystemClock(), rng=random.SystemRandom())
     for refused in added.refused:
         typer.echo(f"{name}, line {refused.line}: {refused.reason}", err=True)
     typer.echo(f"{added.rows} sales stored" + (f", {len(added.refused)} refused" if added.refused else ""))

@@ -3,7 +3,9 @@
 import base64
 import gzip
 import json
+import os
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -49,6 +51,11 @@ def a_token(expires_at: datetime | None = None, **claims: object) -> str:
     return jwt.encode(
         {"sub": DEVICE, "exp": int(expires_at.timestamp())} | claims, "a secret that is long enough for HS256"
     )
+
+
+def environment() -> dict[str, str]:
+    """Return an environment in which another Python finds all that this one does."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 def until(condition: Callable[[], object], what: str, timeout_s: float = WAIT_S) -> None:

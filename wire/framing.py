@@ -13,6 +13,9 @@ from dataclasses import dataclass
 import msgspec
 import orjson
 
+LINES_SUFFIXES = (".jsonl", ".ndjson")
+"""A file of such a name is JSONL whatever its first line holds."""
+
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
 _LINE_BREAKS_TO_BLANKS = bytes.maketrans(b"\r\n", b"  ")

@@ -40,7 +40,7 @@ from agent.clock import Clock
 from agent.errors import LocalFault
 from agent.files import sync_folder, write_safely
 from agent.intake import Store, TakenFile
-from wire.framing import Piece, RefusedBody, split_body, split_lines
+from wire.framing import LINES_SUFFIXES, Piece, RefusedBody, split_body, split_lines
 from wire.record import RefusedPayload, parse_payload
 
 RESCAN_S = 60.0
@@ -58,7 +58,7 @@ GROUP_BYTES = 8 * 1024 * 1024
 
 _WAITING_SUFFIXES = (b".tmp", b".part")
 _NAME_BYTES_KEPT = 180
-_LINES_SUFFIXES = (b".jsonl", b".ndjson")
+_LINES_SUFFIXES = tuple(suffix.encode() for suffix in LINES_SUFFIXES)
 
 log = structlog.get_logger()
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import random
 import signal
 import subprocess
@@ -13,11 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from agent_kit import FakeServer, marked_token, numbers_in, sale, token_parts, until, write_config
+from agent_kit import FakeServer, environment, marked_token, numbers_in, sale, token_parts, until, write_config
 
 from agent.daemon import STOP_WITHIN_S
 
-ROOT = Path(__file__).parents[2]
 MARKER = "Maria Clara"
 QUICK = {
     "batch": {"rows_max": 50, "age_max_s": 0.05},
@@ -34,10 +32,8 @@ def agent_command(config: Path, *arguments: str) -> list[str]:
 
 def run_agent(config: Path, *arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """Run one command to its end."""
-    environment = {name: value for name, value in os.environ.items() if name != "RUNTIME_DIRECTORY"}
-    return subprocess.run(
-        agent_command(config, *arguments), input=given, capture_output=True, check=False, cwd=ROOT, env=environment
-    )
+    command = agent_command(config, *arguments)
+    return subprocess.run(command, input=given, capture_output=True, check=False, env=environment())
 
 
 class Daemon:
@@ -47,7 +43,7 @@ class Daemon:
         self.config = config
         self.log = config.parent / "daemon.log"
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(agent_command(config, "run"), stderr=log, stdout=log, cwd=ROOT)
+            self.process = subprocess.Popen(agent_command(config, "run"), stderr=log, stdout=log, env=environment())
 
     def events(self) -> list[str]:
         """Names of the events logged so far."""
@@ -216,6 +212,17 @@ def test_add_takes_a_file_or_standard_input_beside_a_running_daemon(
     assert piped.stdout == b"2 sales stored\n"
     assert missing.stderr.decode() == f"scout-agent: {tmp_path}/none.json: No such file or directory\n"
     assert MARKER.encode() not in mixed.stdout + mixed.stderr
+
+
+def test_add_of_jsonl_refuses_a_bad_first_line_and_takes_the_rest(config: Path, tmp_path: Path) -> None:
+    """As the folder does: by its name it is a sale a line, whatever the first line holds."""
+    file = tmp_path / "sales.jsonl"
+    file.write_bytes(b'{"broken":\n' + sale(1) + b"\n" + sale(2) + b"\n")
+
+    added = run_agent(config, "add", str(file))
+
+    assert (added.returncode, added.stdout) == (1, "2 sales stored, 1 refused\n")
+    assert "sales.jsonl, line 1:" in added.stderr
 
 
 def test_add_after_a_kill_is_still_there(config: Path) -> None:

@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_kit import BUILT_ON, NOW, numbers_in, open_spool, sale, until
+from agent_kit import BUILT_ON, NOW, environment, numbers_in, open_spool, sale, until
 from fakes import FakeClock
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -574,12 +573,11 @@ while True:
 def test_sigkill_at_random_moments_neither_loses_nor_doubles(tmp_path: Path, clock: FakeClock) -> None:
     """The real process, killed while files keep arriving by rename."""
     rng, folder, made = random.Random(11), tmp_path / "sales", 0
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-c", TAKER, str(folder), str(tmp_path / "spool.db")]
     folder.mkdir()
     for life in range(16):
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, text=True
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment(), text=True
         )
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
@@ -712,11 +710,11 @@ source.close()
 
 
 @pytest.mark.root
-def test_an_ordinary_user_takes_what_it_may_and_keeps_the_rest(tmp_path: Path) -> None:
+def test_an_ordinary_user_takes_what_it_may_and_keeps_the_rest(request: pytest.FixtureRequest) -> None:
     """The agent's user is not the till's: an unreadable file waits, a large one of the till's is still set aside."""
-    for path in (tmp_path, *tmp_path.parents):
-        if path.owner() == "root" and not path.stat().st_mode & stat.S_IXOTH:
-            path.chmod(path.stat().st_mode | stat.S_IXOTH)
+    tmp_path = Path(tempfile.mkdtemp())  # pytest's own folders are closed to other users
+    request.addfinalizer(lambda: shutil.rmtree(tmp_path))
+    tmp_path.chmod(0o755)
     for name in ("sales", "spool"):
         (tmp_path / name).mkdir()
         (tmp_path / name).chmod(0o777)
@@ -725,11 +723,9 @@ def test_an_ordinary_user_takes_what_it_may_and_keeps_the_rest(tmp_path: Path) -
     (tmp_path / "sales" / "2.json").chmod(0o600)
     (tmp_path / "sales" / "3.json").write_bytes(b" " * (FILE_BYTES_MAX + 1))
     (tmp_path / "sales" / "4.json").write_bytes(sale(4))
-    tests = Path(__file__).parents[1]
-    environment = os.environ | {"PYTHONPATH": f"{tests.parent}:{tests}:{tests / 'agent'}"}
     done = subprocess.run(
         [sys.executable, "-c", ORDINARY_USER, str(tmp_path)],
-        env=environment, capture_output=True, text=True, check=False,
+        env=environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr

@@ -1,6 +1,5 @@
 """The spool, promise by promise, on real SQLite."""
 
-import os
 import random
 import resource
 import shutil
@@ -12,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from agent_kit import BUILT_ON, NOW, numbers_in, open_spool, sale
+from agent_kit import BUILT_ON, NOW, environment, numbers_in, open_spool, sale
 from fakes import FakeClock
 
 from agent.clock import SystemClock
@@ -42,12 +41,11 @@ for number in range(first, first + int(sys.argv[4]) * step, step):
 
 def an_appender(path: Path, first: int, step: int, count: int) -> subprocess.Popen[str]:
     """Start a process that appends sales one by one and says which are stored."""
-    environment = os.environ | {"PYTHONPATH": f"{Path(__file__).parents[2]}:{Path(__file__).parents[1]}"}
     process = subprocess.Popen(
         [sys.executable, "-c", APPENDER, str(path), str(first), str(step), str(count)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env=environment,
+        env=environment(),
         text=True,
     )
     assert process.stdout
@@ -123,7 +121,6 @@ def test_processes_that_meet_at_a_spool_not_yet_made_all_get_in(tmp_path: Path) 
     """SQLite doesn't wait for another process that switches a new file to WAL, so we do."""
     for number in range(3):
         path = tmp_path / str(number) / "spool.db"
-        environment = os.environ | {"PYTHONPATH": f"{Path(__file__).parents[2]}:{Path(__file__).parents[1]}"}
         program = APPENDER.replace("spool = ", "print('here', flush=True); sys.stdin.readline()\nspool = ")
         processes = [
             subprocess.Popen(
@@ -131,7 +128,7 @@ def test_processes_that_meet_at_a_spool_not_yet_made_all_get_in(tmp_path: Path) 
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=environment,
+                env=environment(),
                 text=True,
             )
             for n in range(4)
