@@ -221,8 +221,8 @@ def test_add_of_jsonl_refuses_a_bad_first_line_and_takes_the_rest(config: Path, 
 
     added = run_agent(config, "add", str(file))
 
-    assert (added.returncode, added.stdout) == (1, "2 sales stored, 1 refused\n")
-    assert "sales.jsonl, line 1:" in added.stderr
+    assert (added.returncode, added.stdout) == (1, b"2 sales stored, 1 refused\n")
+    assert b"sales.jsonl, line 1:" in added.stderr
 
 
 def test_add_after_a_kill_is_still_there(config: Path) -> None:
