@@ -53,7 +53,9 @@ NOTHING = Total(0, Decimal("0.00"))
 class Shop:
     """One till and its agent, with a config, an inbox and a spool of their own."""
 
-    def __init__(self, device: str, folder: Path, base_url: str, token: str, *, mode: str = "auto") -> None:
+    def __init__(
+        self, device: str, folder: Path, base_url: str, token: str, *, mode: str = "auto", bucket_url: str = ""
+    ) -> None:
         self.device = device
         self.inbox = folder / "inbox"
         self.spool = folder / "spool"
@@ -66,7 +68,7 @@ class Shop:
         token_file.write_text(token)
         self.config.write_text(
             f'[device]\nid = "{device}"\n'
-            f'[server]\nbase_url = "{base_url}"\ntoken_file = "{token_file}"\n'
+            f'[server]\nbase_url = "{base_url}"\nbucket_url = "{bucket_url}"\ntoken_file = "{token_file}"\n'
             f'[folder]\npath = "{self.inbox}"\nsettle_s = 0.5\n'
             f'[spool]\ndirectory = "{self.spool}"\n'
             "[batch]\nrows_max = 200\nage_max_s = 1.0\n"

@@ -48,3 +48,6 @@ select key, sha256, state, resend from batches
 
 -- name: object_quarantine
 select count(*) from scout_bronze.quarantine where kind = 'object'
+
+-- name: ways
+select string_agg(distinct bucket, ', ') from scout_bronze.files
