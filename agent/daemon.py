@@ -2,9 +2,10 @@
 
 May be relied on
 - Intake never waits for delivery: each loop has its thread and its own connection to the spool.
-- Events (a file closed) only wake a loop; a whole step stands in the source's `step` and in `Delivery.step`,
+- Events (a file closed) only wake a loop; a whole step stands in a source's `step` and in `Delivery.step`,
   and looks for itself.
-- A fault of this machine or of the network ends no loop: the step is tried again. Only this module logs faults.
+- A fault of this machine or of the network ends no loop, and a source in trouble holds up no other: the step
+  is tried again. Faults are logged here and in the delivery loop, and nowhere below.
 - SIGTERM ends both loops between two commits; what was being sent is sent again under the same name.
 """
 
@@ -14,224 +15,60 @@ import random
 import signal
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TextIO
 
 import httpx
+import msgspec
 import structlog
 
-from agent import BUILT_ON, VERSION
+from agent import VERSION
+from agent.board import Board, DaemonFacts
 from agent.clock import Clock
 from agent.config import Config
-from agent.errors import (
-    BatchRefused,
-    CredentialsRefused,
-    DeliveryFault,
-    LocalFault,
-    ScoutAgentError,
-    SpoolDamaged,
-    Wait,
-)
+from agent.delivery import Delivery
+from agent.errors import LocalFault
 from agent.files import write_safely
-from agent.heartbeat import call_home
-from agent.pace import Pace, Route
+from agent.intake import Source
 from agent.sources.folder import FolderSource
-from agent.spool import Batch, SealLimits, Spool
-from agent.status import DeliveryReport, ReportedFault
-from agent.token import TokenFile
-from agent.upload import Connection, Parcel, by_bucket, by_endpoint
-from wire.heartbeat import AWAITED_MAX, SETTLED, Reply, resend_number
+from agent.spool import Spool
 from wire.record import format_instant
-
-CREDENTIALS_PAUSE_S = 60.0
-"""At most one try a minute with a token that was refused; a changed token file ends the pause."""
 
 LOCAL_FAULT_PAUSE_S = 5.0
 STOP_WITHIN_S = 5.0
-TOKEN_LOOK_S = 5.0
 _ENDING = {signal.SIGTERM, signal.SIGINT}
-_PATHS = {"bucket": ("bucket",), "endpoint": ("endpoint",), "auto": ("bucket", "endpoint")}
 
 log = structlog.get_logger()
 
 
-class Delivery:
-    """The delivery loop: seal, send one batch, call home, forget."""
+class Intake:
+    """The intake loop: every source in turn, on one connection to the spool."""
 
-    def __init__(self, config: Config, spool: Spool, client: httpx.Client, *, clock: Clock, rng: random.Random) -> None:
-        self._config = config
-        self._spool = spool
-        self._clock = clock
-        self._rng = rng
-        self._limits = SealLimits(config.batch.rows_max, config.batch.bytes_max, config.batch.age_max_s)
-        self._token = TokenFile(config.token_file)
-        self._connection = Connection(
-            client,
-            config.bucket_url,
-            config.ingest_url,
-            config.heartbeat_url,
-            config.server.api_key,
-            config.upload.gzip_level,
-            token=lambda: self._token.read().text,
-        )
-        self._route = Route(
-            _PATHS[config.upload.mode],
-            clock,
-            wait_max_s=config.upload.retry_wait_max_s,
-            failover_after=config.upload.failover_after_failures,
-            failback_after_s=config.upload.failback_after_s,
-        )
-        self._home = Pace(clock, config.upload.retry_wait_max_s)
-        self._next_call_s = float("-inf")
-        self._paused_until_s = float("-inf")
-        self._report = DeliveryReport(
-            pid=os.getpid(), version=VERSION, started_at=format_instant(clock.now()), last_fault=None
-        )
-        self._publish()
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = sources
+
+    def start(self) -> None:
+        """Let every source listen. Raises LocalFault with what to mend."""
+        for source in self._sources:
+            source.start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        for source in self._sources:
+            source.close()
 
     def step(self) -> float:
-        """Do what is due; return in how many seconds to come back."""
-        self._spool.seal(self._limits, BUILT_ON)
-        self._spool.retry_set_aside()
-        # Nobody wakes this loop for new sales: looking so often seals them in time.
-        waits_s = [min(self._config.heartbeat.interval_s, self._limits.age_max_s)]
-        seal_due_s = self._spool.seal_due_in_s(self._limits)
-        if seal_due_s is not None:
-            waits_s.append(seal_due_s)
-        if self._is_paused():
-            return min(*waits_s, TOKEN_LOOK_S)
+        """Take what is ready anywhere; return in how many seconds to look again."""
+        return min(self._step_of(source) for source in self._sources)
 
-        batch = self._spool.next_waiting()
-        if batch is not None:
-            if self._route.ready_in_s() <= 0.0:
-                self._deliver(batch)
-            if self._spool.next_waiting() is not None:
-                waits_s.append(self._route.ready_in_s())
-        if self._is_paused():
-            return min(*waits_s, TOKEN_LOOK_S)
-
-        now_s = self._clock.monotonic_s()
-        if now_s >= self._next_call_s and self._home.ready_in_s() <= 0.0:
-            self._call_home()
-        waits_s.append(max(self._next_call_s - self._clock.monotonic_s(), self._home.ready_in_s()))
-        return max(0.0, min(waits_s))
-
-    def _deliver(self, batch: Batch) -> None:
-        path = self._route.choose()
+    def _step_of(self, source: Source) -> float:
         try:
-            parcel = Parcel(batch.name.key, self._spool.body(batch), batch.sha256, batch.rows)
-            if path == "bucket":
-                by_bucket(self._connection, parcel)
-            else:
-                by_endpoint(self._connection, parcel)
-        except BatchRefused as fault:
-            self._refused(batch, fault, path)
-        except CredentialsRefused as fault:
-            self._pause(fault)
-        except SpoolDamaged as fault:
-            # The next batches are not to blame; this one stays in the spool, visible, for a person to look at.
-            self._spool.refuse(batch, "damaged in the spool", refusals_max=1)
-            self._fault(fault, "batch_damaged", batch=batch.name.key)
-        except DeliveryFault as fault:
-            active = self._route.failed(path, (fault.retry_after_s if isinstance(fault, Wait) else None) or 0.0)
-            self._fault(fault, "batch_not_sent", path=path, batch=batch.name.key)
-            if active != path:
-                log.warning("path_changed", now=active, after=path)
-        else:
-            self._spool.accept(batch, path)
-            if self._route.succeeded(path):
-                log.info("path_recovered", path=path)
-            self._cleared()
-            log.info("batch_uploaded", batch=batch.name.key, rows=batch.rows, path=path)
-
-    def _refused(self, batch: Batch, fault: BatchRefused, path: str) -> None:
-        """Count a refusal only while the server accepts our token: else it is not the batch's own."""
-        self._fault(fault, "batch_refused", batch=batch.name.key, path=path)
-        if self._call_home() and self._spool.refuse(batch, str(fault), self._config.upload.refusals_max):
-            log.error("batch_set_aside", batch=batch.name.key, rows=batch.rows)
-            self._route.succeeded(path)
-        else:
-            self._route.failed(path)
-
-    def _call_home(self) -> bool:
-        """Report, and act on the reply; True when the server answered."""
-        try:
-            reply, awaited = call_home(
-                self._connection,
-                self._spool,
-                version=VERSION,
-                token_expires_at=self._token.read().expires_at,
-                spool_folder=self._config.spool_file.parent,
-                clock=self._clock,
-                rng=self._rng,
-            )
-        except CredentialsRefused as fault:
-            self._pause(fault)
-            return False
-        except DeliveryFault as fault:
-            self._home.failed((fault.retry_after_s if isinstance(fault, Wait) else None) or 0.0)
-            self._fault(fault, "heartbeat_not_answered")
-            return False
-        self._home.succeeded()
-        self._next_call_s = self._clock.monotonic_s() + self._config.heartbeat.interval_s
-        self._heed(reply, awaited)
-        return True
-
-    def _heed(self, reply: Reply, awaited: list[Batch]) -> None:
-        settled = [batch for batch in awaited if reply.batches.get(batch.awaited_key) == SETTLED]
-        if settled:
-            self._spool.settle(settled, reply.server_time)
-            log.info("batches_settled", batches=len(settled), rows=sum(batch.rows for batch in settled))
-        for batch in awaited:
-            resend = resend_number(reply.batches.get(batch.awaited_key, ""))
-            if resend is not None and resend > batch.name.resend:
-                self._spool.send_again(batch, resend)
-                log.warning("batch_asked_for_again", batch=batch.name.key, resend=resend)
-        awaited_again = self._spool.enter_generation(reply.generation)
-        if awaited_again:
-            log.warning("generation_changed", batches_awaited_again=awaited_again)
-        keep_for_days = max(self._config.spool.keep_for_days, reply.keep_for_days)
-        forgotten = self._spool.forget(_days_before(reply.server_time, keep_for_days))
-        if forgotten:
-            log.info("rows_forgotten", rows=forgotten)
-        if len(awaited) == AWAITED_MAX and settled:
-            self._next_call_s = self._clock.monotonic_s()
-
-    def _is_paused(self) -> bool:
-        if self._token.changed():
-            self._paused_until_s = float("-inf")
-        return self._clock.monotonic_s() < self._paused_until_s
-
-    def _pause(self, fault: CredentialsRefused) -> None:
-        self._paused_until_s = self._clock.monotonic_s() + CREDENTIALS_PAUSE_S
-        self._fault(fault, "credentials_refused")
-
-    def _fault(self, fault: ScoutAgentError, event: str, **fields: object) -> None:
-        log.warning(event, reason=str(fault), **fields)
-        kind = fault.kind if isinstance(fault, DeliveryFault) else "local"
-        next_step = fault.next_step if isinstance(fault, DeliveryFault) else "look at the message"
-        self._report = DeliveryReport(
-            self._report.pid,
-            self._report.version,
-            self._report.started_at,
-            ReportedFault(kind, str(fault), next_step, format_instant(self._clock.now())),
-        )
-        self._publish()
-
-    def _cleared(self) -> None:
-        if self._report.last_fault is not None:
-            self._report = DeliveryReport(self._report.pid, self._report.version, self._report.started_at, None)
-            self._publish()
-
-    def _publish(self) -> None:
-        """Tell `status` what only the daemon knows. Losing it loses nothing."""
-        try:
-            write_safely(os.fsencode(self._config.status_file), self._report.to_json(), mode=0o644)
-        except OSError as error:
-            log.warning("status_not_written", file=str(self._config.status_file), error=error.strerror)
+            return source.step()
+        except (LocalFault, sqlite3.OperationalError) as fault:
+            log.error("local_fault", loop="intake", reason=str(fault))  # noqa: TRY400  (no traceback: expected)
+            return LOCAL_FAULT_PAUSE_S
 
 
 @dataclass
@@ -275,24 +112,18 @@ def run(config: Config, *, clock: Clock, rng: random.Random) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     intake_spool = Spool(config.spool_file, config.device.id, clock=clock, rng=rng)
     delivery_spool = Spool(config.spool_file, config.device.id, clock=clock, rng=rng)
-    source = FolderSource(
-        Path(config.folder.path),
-        intake_spool,
-        settle_s=config.folder.settle_s,
-        file_bytes_max=config.folder.file_bytes_max,
-        wake=wakes[0].set,
-        clock=clock,
-        rng=rng,
-    )
+    intake = Intake(_sources(config, intake_spool, wakes[0].set, clock=clock, rng=rng))
     client = httpx.Client(
         timeout=httpx.Timeout(config.upload.stall_timeout_s, connect=config.upload.connect_timeout_s),
         headers={"User-Agent": f"scout-agent/{VERSION}"},
     )
+    facts = DaemonFacts(pid=os.getpid(), version=VERSION, started_at=format_instant(clock.now()))
+    board = Board(facts, lambda changed: _publish(config.status_file, changed))
     try:
-        source.start()
-        delivery = Delivery(config, delivery_spool, client, clock=clock, rng=rng)
+        intake.start()
+        delivery = Delivery(config, delivery_spool, client, board, clock=clock, rng=rng)
         loops = [
-            _Loop("intake", source.step, wakes[0], stop, failed),
+            _Loop("intake", intake.step, wakes[0], stop, failed),
             _Loop("delivery", delivery.step, wakes[1], stop, failed),
         ]
         threads = [threading.Thread(target=loop.run, name=loop.name, daemon=True) for loop in loops]
@@ -307,11 +138,36 @@ def run(config: Config, *, clock: Clock, rng: random.Random) -> None:
             thread.join(STOP_WITHIN_S / len(threads))
         log.info("agent_stopped", device=config.device.id)
     finally:
-        source.close()
+        intake.close()
         client.close()
         lock.close()
     if faults:
         raise faults[0]
+
+
+def _sources(
+    config: Config, spool: Spool, wake: Callable[[], None], *, clock: Clock, rng: random.Random
+) -> list[Source]:
+    """Every source that the config asks for."""
+    return [
+        FolderSource(
+            Path(config.folder.path),
+            spool,
+            settle_s=config.folder.settle_s,
+            file_bytes_max=config.folder.file_bytes_max,
+            wake=wake,
+            clock=clock,
+            rng=rng,
+        )
+    ]
+
+
+def _publish(path: Path, facts: DaemonFacts) -> None:
+    """Tell `status` what only the daemon knows. Losing it loses nothing."""
+    try:
+        write_safely(os.fsencode(path), msgspec.json.encode(facts), mode=0o644)
+    except OSError as error:
+        log.warning("status_not_written", file=str(path), error=error.strerror)
 
 
 def _only_daemon(folder: Path) -> TextIO:
@@ -327,7 +183,3 @@ def _only_daemon(folder: Path) -> TextIO:
         lock.close()
         raise LocalFault(f"{folder}: another scout-agent runs on this spool. Stop it first.") from None
     return lock
-
-
-def _days_before(server_time: str, days: int) -> str:
-    return format_instant(datetime.fromisoformat(server_time).astimezone(UTC) - timedelta(days=days))

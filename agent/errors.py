@@ -3,6 +3,7 @@
 ScoutAgentError
 ├── Misconfigured        a person must change the config; the agent exits and touches nothing
 ├── LocalFault           disk full, locked, read-only: data stays where it is, try again later
+│   ├── SpoolFull        a limit of the spool or of the disk is reached: intake is refused, nothing is dropped
 │   └── SpoolDamaged     the spool's own file does not hold what it promised
 ├── SpoolRefused         this spool is not ours to open: another device's, or a newer agent's
 └── DeliveryFault        one try to deliver did not succeed
@@ -28,6 +29,10 @@ class Misconfigured(ScoutAgentError):
 
 class LocalFault(ScoutAgentError):
     """This machine can't take the data now."""
+
+
+class SpoolFull(LocalFault):
+    """There is no room for more sales."""
 
 
 class SpoolDamaged(LocalFault):

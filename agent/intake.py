@@ -1,27 +1,56 @@
-"""What a source hands over, and what it may rely on.
+"""What a source is, what it hands over, and what it may rely on.
 
-`Store.append` returns once records and file notes are durable together; when it raises LocalFault, nothing
-of them is. A source removes nothing of the till's before that.
+`Store.append` returns once records and notes are durable together; when it raises LocalFault, nothing of them
+is. A source removes nothing of the till's, and answers no till, before that.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
+
+
+class Source(Protocol):
+    """Where sales come from. Sources share one thread and one connection to the spool; none may block."""
+
+    def start(self) -> None:
+        """Prepare and listen. Raises LocalFault with what to mend."""
+
+    def step(self) -> float:
+        """Take what is ready; return in how many seconds to look again. Raises LocalFault."""
+
+    def close(self) -> None:
+        """Stop listening."""
 
 
 @dataclass(frozen=True, slots=True)
-class TakenFile:
+class Note:
+    """What a source remembers of where records came from, committed with them.
+
+    `statement` names the query of agent/sql/spool.sql that stores it; the fields are its parameters.
+    """
+
+    statement: ClassVar[str]
+
+
+@dataclass(frozen=True, slots=True)
+class TakenFile(Note):
     """A file in processing/, and how many of its bytes are in the spool with the records of one append."""
+
+    statement: ClassVar[str] = "note_taken"
 
     name: bytes
     bytes_taken: int
 
 
 class Store(Protocol):
-    """The spool, as a source sees it."""
+    """The spool, as every source sees it."""
 
-    def append(self, payloads: Sequence[bytes], taken: Sequence[TakenFile] = ()) -> int:
-        """Store payloads, each one line of valid JSON, with the notes of their files; return how many."""
+    def append(self, payloads: Sequence[bytes], notes: Sequence[Note] = ()) -> int:
+        """Store payloads, each one line of valid JSON, with notes of where they came from; return how many."""
+
+
+class FolderStore(Store, Protocol):
+    """The spool, as the folder source sees it."""
 
     def bytes_taken(self, name: bytes) -> int | None:
         """How much of a file is stored already; None when nothing was noted."""

@@ -17,33 +17,25 @@ What a cut at any moment leaves: before a commit, the state before; after it, th
 above is one transaction. Opened twice at once (the daemon, `scout-agent add`) the writers take turns.
 """
 
-import fcntl
-import os
 import random
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sqlite_utils import Database, Migrations
-
 from agent.clock import Clock
 from agent.errors import LocalFault, SpoolDamaged, SpoolRefused
-from agent.intake import TakenFile
+from agent.intake import Note
 from agent.record_id import RecordIds
-from agent.statements import queries_of, script_of
+from agent.schema import BUSY_TIMEOUT_S, open_database
+from agent.statements import queries_of
 from wire.batch import BatchName, content_hash, sealing_day
 from wire.heartbeat import RANGES_MAX, EpochState
 from wire.record import Record, format_instant, to_line
 
-VERSION = 1
-"""Rises with every migration; an agent refuses a spool of a higher version without touching it."""
-
 SEQS_PER_EPOCH = 1_000_000_000_000
-BUSY_TIMEOUT_S = 30.0
-WAL_BYTES_KEPT = 4 * 1024 * 1024  # a warm WAL costs half the writes of one that grows anew
 FORGET_BATCHES = 100  # in one commit: seldom and in ranges wears the card least
 DAY_MS = 24 * 3600 * 1000
 
@@ -112,10 +104,8 @@ class Spool:
         self._clock = clock
         self._rng = rng
         self._ids = RecordIds(rng)
-        self._connection = _connect(path)
+        self._connection = open_database(path)
         try:
-            with _alone(path.parent):
-                _prepare(self._connection, path)
             self._claim(device_id)
         except BaseException:
             self._connection.close()
@@ -128,8 +118,8 @@ class Spool:
 
     # Intake
 
-    def append(self, payloads: Sequence[bytes], taken: Sequence[TakenFile] = ()) -> int:
-        """Store payloads as records, with the notes of the files they came from; return how many.
+    def append(self, payloads: Sequence[bytes], notes: Sequence[Note] = ()) -> int:
+        """Store payloads as records, with their source's notes of where they came from; return how many.
 
         Each payload is one line of valid JSON (wire.record.parse_payload accepted it). On return all of it is
         durable; when LocalFault is raised, none of it is there.
@@ -137,7 +127,8 @@ class Spool:
         with self._transaction():
             if payloads:
                 self._append_records(payloads)
-            self._connection.executemany(_SQL["note_taken"], [(file.name, file.bytes_taken) for file in taken])
+            for note in notes:
+                self._connection.execute(_SQL[note.statement], asdict(note))
         return len(payloads)
 
     def bytes_taken(self, name: bytes) -> int | None:
@@ -446,56 +437,6 @@ def _state(connection: sqlite3.Connection, path: Path) -> SpoolState:
     row = dict(connection.execute(_SQL["state"]).fetchone())
     files = (path, path.with_name(path.name + "-wal"))
     return SpoolState(**row, spool_bytes=sum(file.stat().st_size for file in files if file.exists()))
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-    except (OSError, sqlite3.Error) as error:
-        raise LocalFault(f"{path}: {error}. Check that the directory exists and may be written.") from error
-    connection.row_factory = sqlite3.Row
-    return connection
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let one process at a time make or migrate the file: SQLite doesn't wait for a switch to WAL."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring the file to our version, or refuse it untouched."""
-    try:
-        (version,) = connection.execute("pragma user_version").fetchone()
-        if version > VERSION:
-            raise SpoolRefused(
-                f"{path} was written by a newer agent (spool version {version}, this one knows {VERSION}). "
-                "Install that version again; nothing was changed."
-            )
-        if version == 0:
-            connection.execute("pragma auto_vacuum = incremental")
-        connection.execute("pragma journal_mode = wal")
-        # NORMAL loses acknowledged commits at a power cut, and integrity_check still says ok.
-        connection.execute("pragma synchronous = full")
-        connection.execute(f"pragma journal_size_limit = {WAL_BYTES_KEPT}")
-        _migrations.apply(Database(connection))
-    except sqlite3.Error as error:
-        raise LocalFault(f"{path}: {error}. The file was left as it is.") from error
-
-
-_migrations = Migrations("scout-spool")
-
-
-@_migrations(name="010_spool")
-def _first_shape(database: Database) -> None:
-    for statement in script_of("010_spool"):
-        database.conn.execute(statement)
 
 
 def _batch(row: sqlite3.Row) -> Batch:

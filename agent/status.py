@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from agent.board import DaemonFacts, ReportedFault
 from agent.clock import Clock
 from agent.config import Config
 from agent.errors import CredentialsRefused, LocalFault
@@ -19,30 +20,6 @@ from agent.token import TokenFile
 
 TOKEN_DUE_DAYS = 5
 WAITING_TOO_LONG_S = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class ReportedFault:
-    """The daemon's last fault, in plain words, and what to do next."""
-
-    kind: str
-    message: str
-    next_step: str
-    at: str
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryReport:
-    """What the daemon writes for `status`."""
-
-    pid: int
-    version: str
-    started_at: str
-    last_fault: ReportedFault | None
-
-    def to_json(self) -> bytes:
-        """The file's content."""
-        return msgspec.json.encode(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +60,7 @@ def look(config: Config, *, clock: Clock, version: str) -> Status:
     broken: list[str] = []
     spool = _spool_state(config, broken)
     running = _is_running(config.spool_file.parent)
-    report = _report(config.status_file) if running else None
+    facts = _facts(config.status_file) if running else None
     if not running:
         broken.append("the agent is not running: start it (systemctl start scout-agent)")
     expires_at, days_left = _token(config, clock, attention)
@@ -94,7 +71,7 @@ def look(config: Config, *, clock: Clock, version: str) -> Status:
         )
     if spool and spool.set_aside_rows:
         attention.append(f"{spool.set_aside_rows} sales are set aside: tell the back office")
-    fault = report.last_fault if report else None
+    fault = facts.last_fault if facts else None
     if fault:
         attention.append(f"{fault.message}: {fault.next_step}")
     if spool and spool.oldest_unsettled_at and _age_s(clock, spool.oldest_unsettled_at) > WAITING_TOO_LONG_S:
@@ -103,7 +80,7 @@ def look(config: Config, *, clock: Clock, version: str) -> Status:
         device=config.device.id,
         version=version,
         running=running,
-        running_since=report.started_at if report else None,
+        running_since=facts.started_at if facts else None,
         epoch=spool.epoch if spool else None,
         rows_not_sent=spool.unsealed_rows + spool.waiting_rows if spool else 0,
         rows_accepted=spool.accepted_rows if spool else 0,
@@ -171,9 +148,9 @@ def _is_running(folder: Path) -> bool:
     return False
 
 
-def _report(path: Path) -> DeliveryReport | None:
+def _facts(path: Path) -> DaemonFacts | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=DeliveryReport)
+        return msgspec.json.decode(path.read_bytes(), type=DaemonFacts)
     except (OSError, msgspec.MsgspecError):
         return None
 

@@ -39,7 +39,7 @@ from watchdog.observers.inotify import InotifyObserver
 from agent.clock import Clock
 from agent.errors import LocalFault
 from agent.files import sync_folder, write_safely
-from agent.intake import Store, TakenFile
+from agent.intake import FolderStore, TakenFile
 from wire.framing import LINES_SUFFIXES, Piece, RefusedBody, split_body, split_lines
 from wire.record import RefusedPayload, parse_payload
 
@@ -88,7 +88,7 @@ class FolderSource:
     def __init__(
         self,
         folder: Path,
-        store: Store,
+        store: FolderStore,
         *,
         settle_s: float,
         file_bytes_max: int,

@@ -23,7 +23,7 @@ set head = head + :rows,
 where number = :number;
 
 -- note_taken -- how much of a file is in the spool
-insert into taken_files (name, bytes_taken) values (?, ?)
+insert into taken_files (name, bytes_taken) values (:name, :bytes_taken)
 on conflict (name) do update set bytes_taken = excluded.bytes_taken;
 
 -- bytes_taken -- how much of a file is in the spool

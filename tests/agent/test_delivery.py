@@ -16,7 +16,8 @@ from fakes import FakeClock
 from structlog.testing import capture_logs
 
 from agent import config as configuration
-from agent.daemon import CREDENTIALS_PAUSE_S, Delivery
+from agent.board import Board, DaemonFacts
+from agent.delivery import CREDENTIALS_PAUSE_S, Delivery
 from agent.spool import Spool
 from agent.status import look
 from wire.batch import BatchName
@@ -34,6 +35,7 @@ class Bench:
     """A delivery loop with all that it touches."""
 
     delivery: Delivery
+    board: Board
     spool: Spool
     server: FakeServer
     clock: FakeClock
@@ -65,7 +67,7 @@ class Bench:
 
     def fault(self) -> Any:
         """What the loop tells `status` while it runs."""
-        return self.delivery._report.last_fault
+        return self.board.facts.last_fault
 
     def status(self) -> Any:
         """What a technician would see."""
@@ -83,8 +85,9 @@ def make(tmp_path: Path, clock: FakeClock, server: FakeServer) -> Iterator[Calla
         (tmp_path / "sales").mkdir(exist_ok=True)
         spool, client = open_spool(config.spool_file, clock), httpx.Client(timeout=5.0)
         opened.append((spool, client))
-        delivery = Delivery(config, spool, client, clock=clock, rng=random.Random(1))
-        bench = Bench(delivery, spool, server, clock, config)
+        board = Board(DaemonFacts(pid=1, version="test", started_at="2027-03-01T02:30:00.000Z"))
+        delivery = Delivery(config, spool, client, board, clock=clock, rng=random.Random(1))
+        bench = Bench(delivery, board, spool, server, clock, config)
         delivery.step()  # the first call home
         server.requests.clear()
         return bench

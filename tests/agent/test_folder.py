@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from agent.errors import LocalFault
-from agent.intake import Store, TakenFile
+from agent.intake import FolderStore, Note
 from agent.sources.folder import RESCAN_S, RETRY_S, FolderSource
 from agent.spool import Spool
 
@@ -33,7 +33,7 @@ FILE_BYTES_MAX = 1 << 20
 
 
 def a_source(
-    folder: Path, store: Store, clock: FakeClock, *, seed: int = 1, wake: Callable[[], None] = lambda: None
+    folder: Path, store: FolderStore, clock: FakeClock, *, seed: int = 1, wake: Callable[[], None] = lambda: None
 ) -> FolderSource:
     """Make a source as the daemon does."""
     return FolderSource(
@@ -316,10 +316,10 @@ class Interrupting:
     def __init__(self, spool: Spool, before: Callable[[], None], after: Callable[[], None]) -> None:
         self._spool, self._before, self._after = spool, before, after
 
-    def append(self, payloads: Sequence[bytes], taken: Sequence[TakenFile] = ()) -> int:
+    def append(self, payloads: Sequence[bytes], notes: Sequence[Note] = ()) -> int:
         """Append between the two."""
         self._before()
-        rows = self._spool.append(payloads, taken)
+        rows = self._spool.append(payloads, notes)
         self._after()
         return rows
 

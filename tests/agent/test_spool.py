@@ -17,7 +17,8 @@ from fakes import FakeClock
 from agent.clock import SystemClock
 from agent.errors import LocalFault, SpoolDamaged, SpoolRefused
 from agent.intake import TakenFile
-from agent.spool import VERSION, SealLimits, Spool, read_state
+from agent.schema import VERSION
+from agent.spool import SealLimits, Spool, read_state
 from wire.heartbeat import RANGES_MAX
 from wire.record import from_line
 

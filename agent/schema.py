@@ -1,0 +1,105 @@
+"""The spool's file: opening it, its settings, and bringing an older one to this version.
+
+May be relied on
+- Every connection runs in WAL with synchronous=FULL: a commit is on storage that honours flush when it returns.
+- A file of a newer agent is refused untouched. One of an older agent is upgraded in one transaction a step, so
+  that a cut leaves it at one version or the next.
+- agent/sql/NNN_*.sql are the steps, in the order of their numbers. `VERSION` counts them.
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+
+from sqlite_utils import Database, Migrations
+
+from agent.errors import LocalFault, SpoolRefused
+from agent.statements import script_of
+
+BUSY_TIMEOUT_S = 30.0
+WAL_BYTES_KEPT = 4 * 1024 * 1024  # a warm WAL costs half the writes of one that grows anew
+
+STEPS = tuple(
+    sorted(
+        entry.name.removesuffix(".sql")
+        for entry in resources.files("agent").joinpath("sql").iterdir()
+        if entry.name[:3].isdigit()
+    )
+)
+
+VERSION = len(STEPS)
+"""Rises with every step; an agent refuses a spool of a higher version without touching it."""
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """Open the spool's file for reading and writing, made or upgraded where needed.
+
+    Raises SpoolRefused for a newer agent's file, LocalFault when the disk or the file is in trouble.
+    """
+    connection = _connect(path)
+    try:
+        with _alone(path.parent):
+            _prepare(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    except (OSError, sqlite3.Error) as error:
+        raise LocalFault(f"{path}: {error}. Check that the directory exists and may be written.") from error
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time make or migrate the file: SQLite doesn't wait for a switch to WAL."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring the file to our version, or refuse it untouched."""
+    try:
+        (version,) = connection.execute("pragma user_version").fetchone()
+        if version > VERSION:
+            raise SpoolRefused(
+                f"{path} was written by a newer agent (spool version {version}, this one knows {VERSION}). "
+                "Install that version again; nothing was changed."
+            )
+        if version == 0:
+            connection.execute("pragma auto_vacuum = incremental")
+        connection.execute("pragma journal_mode = wal")
+        # NORMAL loses acknowledged commits at a power cut, and integrity_check still says ok.
+        connection.execute("pragma synchronous = full")
+        connection.execute(f"pragma journal_size_limit = {WAL_BYTES_KEPT}")
+        _migrations.apply(Database(connection))
+    except sqlite3.Error as error:
+        raise LocalFault(f"{path}: {error}. The file was left as it is.") from error
+
+
+def _step(name: str, version: int) -> Callable[[Database], None]:
+    def apply(database: Database) -> None:
+        for statement in script_of(name):
+            database.conn.execute(statement)
+        database.conn.execute(f"pragma user_version = {version}")
+
+    return apply
+
+
+_migrations = Migrations("scout-spool")
+for _version, _name in enumerate(STEPS, start=1):
+    _migrations(name=_name)(_step(_name, _version))
