@@ -16,12 +16,14 @@ import msgspec
 from msgspec import Meta
 
 from agent.errors import Misconfigured
+from agent.loopback import NotLoopback, listen_address
 from wire.device import device_id_problem
 from wire.record import PAYLOAD_BYTES_MAX
 
 CONFIG_VARIABLE = "SCOUT_AGENT_CONFIG"
 CONFIG_DEFAULT = Path("/etc/scout-agent/config.toml")
 BUCKET = "scout-ingest"
+SOCKET_PATH_BYTES_MAX = 100  # the system takes 107; four are for the name under which it is made
 
 _KEY_OF_ERROR = re.compile(r" - at `\$(?P<path>[^`]*)`$")
 
@@ -55,6 +57,22 @@ class Folder(_Section, frozen=True):
     path: str
     settle_s: Seconds = 2.0
     file_bytes_max: Annotated[int, Meta(ge=PAYLOAD_BYTES_MAX, le=1024**3)] = 32 * 1024 * 1024
+
+
+class LocalHttp(_Section, frozen=True):
+    """The ingest endpoint on this device, and its metrics."""
+
+    listen: str = ""
+    socket: str = ""
+    body_bytes_max: Annotated[int, Meta(ge=PAYLOAD_BYTES_MAX, le=64 * 1024 * 1024)] = 2 * 1024 * 1024
+    connections_max: Annotated[int, Meta(ge=1, le=256)] = 16
+    request_timeout_s: Seconds = 30.0
+    idle_timeout_s: Seconds = 60.0
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it listens anywhere."""
+        return bool(self.listen or self.socket)
 
 
 class SpoolSection(_Section, frozen=True):
@@ -97,6 +115,7 @@ class Config(_Section, frozen=True):
     device: Device
     server: Server
     folder: Folder
+    local_http: LocalHttp = msgspec.field(default_factory=LocalHttp)
     spool: SpoolSection = msgspec.field(default_factory=SpoolSection)
     batch: BatchSection = msgspec.field(default_factory=BatchSection)
     upload: Upload = msgspec.field(default_factory=Upload)
@@ -191,6 +210,19 @@ def _problem(config: Config) -> str | None:
             return f"{key}: must be an absolute path, beginning with /"
     if Path(config.spool.directory) in (Path(config.folder.path), *Path(config.folder.path).parents):
         return "folder.path: must not lie in spool.directory, where only the agent writes"
+    return _local_http_problem(config.local_http)
+
+
+def _local_http_problem(section: LocalHttp) -> str | None:
+    if section.listen:
+        try:
+            listen_address(section.listen)
+        except NotLoopback as problem:
+            return f"local_http.listen: {problem}"
+    if section.socket and not Path(section.socket).is_absolute():
+        return "local_http.socket: must be an absolute path, beginning with /"
+    if len(os.fsencode(section.socket)) > SOCKET_PATH_BYTES_MAX:
+        return f"local_http.socket: must be at most {SOCKET_PATH_BYTES_MAX} bytes long, for the system takes no more"
     return None
 
 

@@ -4,9 +4,16 @@
 is. A source removes nothing of the till's, and answers no till, before that.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
+
+Tally = Callable[[int, int], None]
+"""Hears from a source how many records it took and how many lines it refused, once that is final."""
+
+
+def no_tally(_taken: int, _refused: int) -> None:
+    """Nobody counts."""
 
 
 class Source(Protocol):
@@ -42,6 +49,17 @@ class TakenFile(Note):
     bytes_taken: int
 
 
+@dataclass(frozen=True, slots=True)
+class TakenPost(Note):
+    """The Idempotency-Key of a post, with the sha256 of its expanded body; both are the sender's."""
+
+    statement: ClassVar[str] = "note_post"
+
+    key: str
+    sha256: str
+    noted_at: str | None  # None while the clock isn't synchronised
+
+
 class Store(Protocol):
     """The spool, as every source sees it."""
 
@@ -60,3 +78,13 @@ class FolderStore(Store, Protocol):
 
     def release_files(self, names: Sequence[bytes]) -> None:
         """Drop the notes of files that are gone for good."""
+
+
+class PostStore(Store, Protocol):
+    """The spool, as the local HTTP source sees it."""
+
+    def post_hash(self, key: str) -> str | None:
+        """The hash of what came under an Idempotency-Key before; None when it isn't known."""
+
+    def forget_posts(self, kept_max: int, before: str | None) -> int:
+        """Forget the oldest keys: beyond a number, or noted before a moment; return how many."""

@@ -145,6 +145,16 @@ class Spool:
         with self._transaction():
             self._connection.executemany(_SQL["release_file"], [(name,) for name in names])
 
+    def post_hash(self, key: str) -> str | None:
+        """The hash of the body that was posted under an Idempotency-Key before; None when it isn't known."""
+        row = self._connection.execute(_SQL["post_hash"], {"key": key}).fetchone()
+        return row[0] if row else None
+
+    def forget_posts(self, kept_max: int, before: str | None) -> int:
+        """Forget the oldest Idempotency-Keys: beyond a number, or noted before a moment; return how many."""
+        with self._transaction():
+            return self._connection.execute(_SQL["forget_posts"], {"kept_max": kept_max, "before": before}).rowcount
+
     # Delivery
 
     def seal(self, limits: SealLimits, built_on: datetime) -> int:

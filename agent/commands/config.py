@@ -18,6 +18,7 @@ def check(config: ConfigOption = None) -> None:
     loaded = load(config)
     typer.echo(f"device     {loaded.device.id}")
     typer.echo(f"folder     {loaded.folder.path}")
+    typer.echo(f"local HTTP {loaded.local_http.listen or loaded.local_http.socket or 'off'}")
     typer.echo(f"spool      {loaded.spool_file}")
     typer.echo(f"token      {loaded.token_file}")
     typer.echo(f"bucket     {loaded.bucket_url}")

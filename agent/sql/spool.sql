@@ -35,6 +35,16 @@ select name from taken_files;
 -- release_file -- the file is gone
 delete from taken_files where name = ?;
 
+-- note_post -- what came under an Idempotency-Key
+insert into posts (key, sha256, noted_at) values (:key, :sha256, :noted_at);
+
+-- post_hash -- what came under an Idempotency-Key before
+select sha256 from posts where key = :key;
+
+-- forget_posts -- the oldest keys: those beyond a number, and those noted before a moment
+delete from posts
+where number <= (select max(number) from posts) - :kept_max or noted_at < :before;
+
 -- unsealed -- the oldest epoch with records that no batch covers
 select number, epoch, boot, head, sealed_to, unsealed_bytes, unsealed_since_mono_ms
 from epochs

@@ -67,6 +67,19 @@ def test_each_address_can_be_set_for_itself(tmp_path: Path) -> None:
         ("spool", "directory", "spool", "absolute path"),
         ("folder", "path", "sales", "absolute path"),
         ("folder", "settle_s", "2", "float"),
+        ("local_http", "listen", "0.0.0.0:8710", "must not be reachable from the network"),
+        ("local_http", "listen", "192.168.1.5:8710", "must not be reachable from the network"),
+        ("local_http", "listen", "till.example.com:8710", "loopback"),
+        ("local_http", "listen", "[::]:8710", "loopback"),
+        ("local_http", "listen", ":8710", "loopback"),
+        ("local_http", "listen", "127.0.0.1", "HOST:PORT"),
+        ("local_http", "listen", "127.0.0.1:99999", "HOST:PORT"),
+        ("local_http", "listen", "127.0.0.1:8710/x", "HOST:PORT"),
+        ("local_http", "listen", "http://127.0.0.1:8710", "HOST:PORT"),
+        ("local_http", "socket", "ingest.sock", "absolute path"),
+        ("local_http", "socket", "/" + "x" * 120, "at most 100 bytes"),
+        ("local_http", "body_bytes_max", 1000, ">= 1048576"),
+        ("local_http", "connections_max", 0, ">= 1"),
         ("device", "id", "Pi 5", "a-z, 0-9"),
         ("device", "id", "0192f0a0-0000-7000-8000-000000000001", "must not be a UUID"),
         ("server", "base_url", "sales.example.com", "https://"),
@@ -115,6 +128,14 @@ def test_a_file_that_is_no_config_is_refused_with_its_name(tmp_path: Path, text:
 
     assert str(raised.value).startswith(f"{path}: ")
     assert says in str(raised.value)
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:8710", "localhost:8710", "[::1]:8710", "127.0.0.2:0", ""])
+def test_the_local_listener_takes_loopback_addresses(tmp_path: Path, listen: str) -> None:
+    """And is off unless one is given."""
+    section = configuration.load(write_config(tmp_path, URL, local_http={"listen": listen})).local_http
+
+    assert section.is_on == bool(listen)
 
 
 def test_the_folder_must_not_lie_in_the_spools_directory(tmp_path: Path) -> None:

@@ -1,0 +1,188 @@
+"""Listens, accepts and ends connections: the local HTTP source as the daemon sees it.
+
+May be relied on
+- An address that is taken ends nothing: it is reported, and tried again until it is free.
+- At most `connections_max` connections are served. Further clients wait before the door; for them, the one that
+  has been idle longest is let go.
+- `close` lets requests that have come end, for a moment, and answers no post whose sales aren't stored.
+"""
+
+import select
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from agent.clock import Clock
+from agent.config import LocalHttp
+from agent.counters import Counters
+from agent.errors import LocalFault
+from agent.intake import PostStore, Tally, no_tally
+from agent.sources.local_http.committer import Committer
+from agent.sources.local_http.conversation import Conversation
+from agent.sources.local_http.door import LocalDoor
+from agent.sources.local_http.listening import Listener, listen_on_path, listen_on_tcp
+
+LISTEN_AGAIN_S = 10.0
+"""An address that is taken is tried again so often."""
+
+REPORT_AGAIN_S = 300.0
+"""And reported again so often, for as long as it is."""
+
+LOOK_S = 60.0
+ROOM_AGAIN_S = 0.2
+CLOSE_WITHIN_S = 2.0
+
+log = structlog.get_logger()
+
+
+class LocalHttpSource:
+    """The ingest endpoint on this device. `store` is used by the committing thread alone."""
+
+    def __init__(
+        self,
+        config: LocalHttp,
+        store: PostStore,
+        metrics: Callable[[], bytes],
+        *,
+        counters: Counters,
+        wake: Callable[[], None],
+        clock: Clock,
+        tally: Tally = no_tally,
+        listen_again_s: float = LISTEN_AGAIN_S,
+    ) -> None:
+        self._config = config
+        self._wake = wake
+        self._clock = clock
+        self._listen_again_s = listen_again_s
+        self._committer = Committer(store, counters, clock)
+        self._door = LocalDoor(
+            self._committer,
+            metrics,
+            body_bytes_max=config.body_bytes_max,
+            counters=counters,
+            tally=tally,
+            clock=clock,
+        )
+        self._wanted: dict[str, Callable[[], Listener]] = {}
+        if config.listen:
+            self._wanted[config.listen] = lambda: listen_on_tcp(config.listen)
+        if config.socket:
+            self._wanted[config.socket] = lambda: listen_on_path(Path(config.socket))
+        self._listeners: dict[str, Listener] = {}
+        self._reported_s: dict[str, float] = {}
+        self._news: LocalFault | None = None
+        self._conversations: set[Conversation] = set()
+        self._room = threading.Condition()
+        self._stopping = False
+        self._stop_line, self._stop_far_end = socket.socketpair()
+        self._thread = threading.Thread(target=self._accept, name="local-http", daemon=True)
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens now."""
+        return [listener.name for listener in list(self._listeners.values())]
+
+    def start(self) -> None:
+        """Listen. What can't be had now is tried again, and reported by `step`."""
+        self._committer.start()
+        self._listen()
+        self._thread.start()
+
+    def step(self) -> float:
+        """Report trouble: raise LocalFault once for what happened since the last step."""
+        news, self._news = self._news, None
+        if news:
+            raise news
+        return LOOK_S
+
+    def close(self) -> None:
+        """Stop listening, let requests end, store what waits. Closing twice is harmless."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self._stop_far_end.send(b"x")
+        if self._thread.is_alive():
+            self._thread.join()
+        for listener in self._listeners.values():
+            listener.close()
+        self._listeners.clear()
+        self._end_conversations()
+        self._committer.close()
+        self._stop_line.close()
+        self._stop_far_end.close()
+
+    def _accept(self) -> None:
+        while not self._stopping:
+            self._listen()
+            lines = {listener.line: listener for listener in self._listeners.values()}
+            wait_s = LOOK_S if len(lines) == len(self._wanted) else self._listen_again_s
+            ready, _, _ = select.select([*lines, self._stop_line], [], [], wait_s)
+            for line in ready:
+                if line is not self._stop_line and self._wait_for_room():
+                    self._welcome(lines[line])
+
+    def _listen(self) -> None:
+        """Listen where we don't yet."""
+        for address, listen in self._wanted.items():
+            if address in self._listeners:
+                continue
+            try:
+                listener = listen()
+            except LocalFault as fault:
+                self._report(address, fault)
+            else:
+                self._listeners[address] = listener
+                self._reported_s.pop(address, None)
+                log.info("local_http_listening", address=listener.name)
+
+    def _report(self, address: str, fault: LocalFault) -> None:
+        now_s = self._clock.monotonic_s()
+        if now_s - self._reported_s.get(address, float("-inf")) >= REPORT_AGAIN_S:
+            self._reported_s[address] = now_s
+            self._news = fault
+            self._wake()
+
+    def _wait_for_room(self) -> bool:
+        """Whether one more connection may be served; if not, end an idle one and wait a moment."""
+        with self._room:
+            if len(self._conversations) < self._config.connections_max:
+                return True
+            idle = [(since_s, one) for one in self._conversations if (since_s := one.idle_since_s) is not None]
+            if idle:
+                min(idle, key=lambda pair: pair[0])[1].end_when_idle()
+            return self._room.wait_for(lambda: len(self._conversations) < self._config.connections_max, ROOM_AGAIN_S)
+
+    def _welcome(self, listener: Listener) -> None:
+        try:
+            line, _ = listener.line.accept()
+        except OSError as error:
+            if not isinstance(error, BlockingIOError | ConnectionAbortedError):
+                log.warning("connection_not_accepted", reason=error.strerror)
+                select.select([self._stop_line], [], [], 1.0)  # out of descriptors: the next try fares no better
+            return
+        if listener.path is None:
+            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        conversation = Conversation(line, self._door, self._config, self._clock, over_tcp=listener.path is None)
+        with self._room:
+            self._conversations.add(conversation)
+        threading.Thread(target=self._converse, args=(conversation,), name="local-http-client", daemon=True).start()
+
+    def _converse(self, conversation: Conversation) -> None:
+        try:
+            conversation.run()
+        except Exception as error:  # noqa: BLE001  (one connection's end is nobody else's; its words may quote a sale)
+            log.error("connection_failed", error=type(error).__name__)  # noqa: TRY400
+        finally:
+            with self._room:
+                self._conversations.discard(conversation)
+                self._room.notify_all()
+
+    def _end_conversations(self) -> None:
+        with self._room:
+            for how in (Conversation.end_when_idle, Conversation.cut):
+                for conversation in self._conversations:
+                    how(conversation)
+                self._room.wait_for(lambda: not self._conversations, CLOSE_WITHIN_S)

@@ -1,0 +1,8 @@
+-- Idempotency-Keys of posts to the local HTTP source, with the hash of what came under them. A row is written in
+-- the transaction that stores the post's records. `number` gives their order: the oldest are forgotten.
+create table posts (
+    number integer primary key,
+    key text not null unique,
+    sha256 text not null,
+    noted_at text -- by a clock that was synchronised, else null
+) strict;
