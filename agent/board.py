@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from agent.counters import Counters
+
 
 @dataclass(frozen=True, slots=True)
 class ReportedFault:
@@ -31,9 +33,10 @@ class DaemonFacts:
 
 
 class Board:
-    """Holds the facts. Every thread may read and note."""
+    """Holds the facts and the counters. Every thread may read, note and count."""
 
     def __init__(self, facts: DaemonFacts, changed: Callable[[DaemonFacts], None] = lambda _facts: None) -> None:
+        self.counters = Counters()
         self._facts = facts
         self._changed = changed
         self._lock = threading.Lock()

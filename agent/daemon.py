@@ -28,11 +28,14 @@ from agent import VERSION
 from agent.board import Board, DaemonFacts
 from agent.clock import Clock
 from agent.config import Config
+from agent.counters import FAULTS, RECORDS_REFUSED, RECORDS_TAKEN, Counters
 from agent.delivery import Delivery
 from agent.errors import LocalFault
 from agent.files import write_safely
-from agent.intake import Source
+from agent.intake import Source, Tally
+from agent.metrics import Metrics
 from agent.sources.folder import FolderSource
+from agent.sources.local_http import LocalHttpSource
 from agent.spool import Spool
 from wire.record import format_instant
 
@@ -46,8 +49,9 @@ log = structlog.get_logger()
 class Intake:
     """The intake loop: every source in turn, on one connection to the spool."""
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    def __init__(self, sources: Sequence[Source], counters: Counters) -> None:
         self._sources = sources
+        self._counters = counters
 
     def start(self) -> None:
         """Let every source listen. Raises LocalFault with what to mend."""
@@ -68,6 +72,7 @@ class Intake:
             return source.step()
         except (LocalFault, sqlite3.OperationalError) as fault:
             log.error("local_fault", loop="intake", reason=str(fault))  # noqa: TRY400  (no traceback: expected)
+            self._counters.add(FAULTS, kind="local")
             return LOCAL_FAULT_PAUSE_S
 
 
@@ -80,6 +85,7 @@ class _Loop:
     wake: threading.Event
     stop: threading.Event
     failed: Callable[[BaseException], None]
+    counters: Counters
 
     def run(self) -> None:
         while not self.stop.is_set():
@@ -88,6 +94,7 @@ class _Loop:
                 wait_s = self.step()
             except (LocalFault, sqlite3.OperationalError) as fault:
                 log.error("local_fault", loop=self.name, reason=str(fault))  # noqa: TRY400  (no traceback: expected)
+                self.counters.add(FAULTS, kind="local")
                 wait_s = LOCAL_FAULT_PAUSE_S
             except BaseException as error:  # noqa: BLE001  (handed to the main thread, which ends the daemon)
                 self.failed(error)
@@ -112,19 +119,20 @@ def run(config: Config, *, clock: Clock, rng: random.Random) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     intake_spool = Spool(config.spool_file, config.device.id, clock=clock, rng=rng)
     delivery_spool = Spool(config.spool_file, config.device.id, clock=clock, rng=rng)
-    intake = Intake(_sources(config, intake_spool, wakes[0].set, clock=clock, rng=rng))
     client = httpx.Client(
         timeout=httpx.Timeout(config.upload.stall_timeout_s, connect=config.upload.connect_timeout_s),
         headers={"User-Agent": f"scout-agent/{VERSION}"},
     )
     facts = DaemonFacts(pid=os.getpid(), version=VERSION, started_at=format_instant(clock.now()))
     board = Board(facts, lambda changed: _publish(config.status_file, changed))
+    sources = _sources(config, intake_spool, wakes[0].set, board.counters, clock=clock, rng=rng)
+    intake = Intake(sources, board.counters)
     try:
         intake.start()
         delivery = Delivery(config, delivery_spool, client, board, clock=clock, rng=rng)
         loops = [
-            _Loop("intake", intake.step, wakes[0], stop, failed),
-            _Loop("delivery", delivery.step, wakes[1], stop, failed),
+            _Loop("intake", intake.step, wakes[0], stop, failed, board.counters),
+            _Loop("delivery", delivery.step, wakes[1], stop, failed, board.counters),
         ]
         threads = [threading.Thread(target=loop.run, name=loop.name, daemon=True) for loop in loops]
         for thread in threads:
@@ -146,10 +154,10 @@ def run(config: Config, *, clock: Clock, rng: random.Random) -> None:
 
 
 def _sources(
-    config: Config, spool: Spool, wake: Callable[[], None], *, clock: Clock, rng: random.Random
+    config: Config, spool: Spool, wake: Callable[[], None], counters: Counters, *, clock: Clock, rng: random.Random
 ) -> list[Source]:
     """Every source that the config asks for."""
-    return [
+    sources: list[Source] = [
         FolderSource(
             Path(config.folder.path),
             spool,
@@ -158,8 +166,30 @@ def _sources(
             wake=wake,
             clock=clock,
             rng=rng,
+            tally=_tally(counters, "folder"),
         )
     ]
+    if config.local_http.is_on:
+        sources.append(
+            LocalHttpSource(
+                config.local_http,
+                Spool(config.spool_file, config.device.id, clock=clock, rng=rng),  # of its committing thread
+                Metrics(config, counters, clock).exposition,
+                counters=counters,
+                wake=wake,
+                clock=clock,
+                tally=_tally(counters, "local_http"),
+            )
+        )
+    return sources
+
+
+def _tally(counters: Counters, source: str) -> Tally:
+    def tally(taken: int, refused: int) -> None:
+        counters.add(RECORDS_TAKEN, taken, source=source)
+        counters.add(RECORDS_REFUSED, refused, source=source)
+
+    return tally
 
 
 def _publish(path: Path, facts: DaemonFacts) -> None:

@@ -17,6 +17,7 @@ from agent import BUILT_ON, VERSION
 from agent.board import Board, ReportedFault
 from agent.clock import Clock
 from agent.config import Config
+from agent.counters import BATCHES_SENT, FAULTS, HEARTBEAT_ANSWERED, TEXT_BYTES_SENT
 from agent.errors import (
     BatchRefused,
     CredentialsRefused,
@@ -125,6 +126,8 @@ class Delivery:
                 log.warning("path_changed", now=active, after=path)
         else:
             self._spool.accept(batch, path)
+            self._board.counters.add(BATCHES_SENT, path=path)
+            self._board.counters.add(TEXT_BYTES_SENT, batch.bytes, path=path)
             if self._route.succeeded(path):
                 log.info("path_recovered", path=path)
             self._cleared()
@@ -159,6 +162,7 @@ class Delivery:
             self._fault(fault, "heartbeat_not_answered")
             return False
         self._home.succeeded()
+        self._board.counters.happened(HEARTBEAT_ANSWERED, self._clock.monotonic_s())
         self._next_call_s = self._clock.monotonic_s() + self._config.heartbeat.interval_s
         self._heed(reply, awaited)
         return True
@@ -195,6 +199,7 @@ class Delivery:
     def _fault(self, fault: ScoutAgentError, event: str, **fields: object) -> None:
         log.warning(event, reason=str(fault), **fields)
         kind = fault.kind if isinstance(fault, DeliveryFault) else "local"
+        self._board.counters.add(FAULTS, kind=kind)
         next_step = fault.next_step if isinstance(fault, DeliveryFault) else "look at the message"
         self._board.note(last_fault=ReportedFault(kind, str(fault), next_step, format_instant(self._clock.now())))
 

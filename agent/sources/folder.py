@@ -39,7 +39,7 @@ from watchdog.observers.inotify import InotifyObserver
 from agent.clock import Clock
 from agent.errors import LocalFault
 from agent.files import sync_folder, write_safely
-from agent.intake import FolderStore, TakenFile
+from agent.intake import FolderStore, TakenFile, Tally, no_tally
 from wire.framing import LINES_SUFFIXES, Piece, RefusedBody, split_body, split_lines
 from wire.record import RefusedPayload, parse_payload
 
@@ -95,7 +95,9 @@ class FolderSource:
         wake: Callable[[], None],
         clock: Clock,
         rng: random.Random,
+        tally: Tally = no_tally,
     ) -> None:
+        self._tally = tally
         self._folder = os.fsencode(folder)
         self._processing = os.path.join(self._folder, b"processing")
         self._rejected = os.path.join(self._folder, b"rejected")
@@ -255,6 +257,7 @@ class FolderSource:
             for reading in readings:
                 os.close(reading.descriptor)
         for reading in readings:
+            self._tally(len(reading.payloads), len(reading.refused))
             log.info(
                 "file_taken",
                 file=_shown(reading.name),
