@@ -83,8 +83,8 @@ class FolderStore(Store, Protocol):
 class PostStore(Store, Protocol):
     """The spool, as the local HTTP source sees it."""
 
-    def post_hash(self, key: str) -> str | None:
-        """The hash of what came under an Idempotency-Key before; None when it isn't known."""
+    def posts(self) -> dict[str, str]:
+        """The Idempotency-Keys that are remembered, each with the hash of what came under it."""
 
     def forget_posts(self, kept_max: int, before: str | None) -> int:
         """Forget the oldest keys: beyond a number, or noted before a moment; return how many."""

@@ -145,10 +145,9 @@ class Spool:
         with self._transaction():
             self._connection.executemany(_SQL["release_file"], [(name,) for name in names])
 
-    def post_hash(self, key: str) -> str | None:
-        """The hash of the body that was posted under an Idempotency-Key before; None when it isn't known."""
-        row = self._connection.execute(_SQL["post_hash"], {"key": key}).fetchone()
-        return row[0] if row else None
+    def posts(self) -> dict[str, str]:
+        """The Idempotency-Keys of posts, each with the hash of what came under it."""
+        return dict(self._connection.execute(_SQL["posts"]).fetchall())
 
     def forget_posts(self, kept_max: int, before: str | None) -> int:
         """Forget the oldest Idempotency-Keys: beyond a number, or noted before a moment; return how many."""

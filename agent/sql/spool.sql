@@ -38,8 +38,8 @@ delete from taken_files where name = ?;
 -- note_post -- what came under an Idempotency-Key
 insert into posts (key, sha256, noted_at) values (:key, :sha256, :noted_at);
 
--- post_hash -- what came under an Idempotency-Key before
-select sha256 from posts where key = :key;
+-- posts -- what came under which Idempotency-Key before
+select key, sha256 from posts order by number;
 
 -- forget_posts -- the oldest keys: those beyond a number, and those noted before a moment
 delete from posts

@@ -5,6 +5,7 @@ import hashlib
 import json
 import socket
 import stat
+import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,10 +20,11 @@ from doors import URL, RunningDoor, a_door, counts, last_answer, read_to_end, re
 from fakes import FakeClock
 from structlog.testing import capture_logs
 
-from agent.counters import COMMITS
+from agent.counters import COMMITS, Counters
 from agent.errors import LocalFault, SpoolFull
-from agent.sources.local_http import committer
-from agent.sources.local_http.post import LINES_MAX
+from agent.sources.local_http.committer import Committer
+from agent.sources.local_http.post import LINES_MAX, Post
+from agent.spool import Spool
 from wire.batch import BatchName
 from wire.record import PAYLOAD_BYTES_MAX
 
@@ -212,32 +214,58 @@ def test_keys_are_remembered_over_a_restart(tmp_path: Path) -> None:
 
 
 def test_old_keys_are_forgotten_by_number_and_by_age_but_never_by_a_clock_that_was_set(
-    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    spool: Spool, clock: FakeClock
 ) -> None:
     """What was noted by a clock nobody had set is kept until it is one of too many."""
-    monkeypatch.setattr(committer, "KEYS_BETWEEN_FORGETTING", 0)
-    monkeypatch.setattr(committer, "KEYS_MAX", 3)
-    with a_door(tmp_path, clock) as door:
+    committer = Committer(spool, Counters(), clock, keys_max=4, keys_between_forgetting=0)
+    committer.start()
 
-        def known(*keys: str) -> list[str]:
-            return [key for key in keys if door.spool.post_hash(key)]
+    def known_after(key: str) -> list[str]:
+        """Post under a key; the posts that follow it wait until forgetting is done."""
+        for post in (Post((SALE,), (), "hash", key), Post((), (), "", None)):
+            committer.submit(post).result(20)
+        return list(spool.posts())
 
-        def post(key: str) -> None:
-            door.post(SALE, Idempotency_Key=key)
+    clock.synced = False
+    clock.now_is(clock.now() - timedelta(days=20_000))
+    assert known_after("unset") == ["unset"]
+    clock.synced = True
+    clock.now_is(clock.now() + timedelta(days=20_000))
+    assert known_after("monday") == ["unset", "monday"]
+    clock.pass_s(timedelta(days=8).total_seconds())
+    assert known_after("next tuesday") == ["unset", "next tuesday"]
+    assert [known_after(key) for key in ("a", "b")] == [["unset", "next tuesday", "a"], ["next tuesday", "a", "b"]]
+    again = [committer.submit(Post((SALE,), (), "hash", key)).result(20).duplicates for key in ("b", "unset")]
+    committer.close()
 
-        clock.synced = False
-        clock.now_is(clock.now() - timedelta(days=20_000))
-        post("unset")
-        clock.synced = True
-        clock.now_is(clock.now() + timedelta(days=20_000))
-        post("monday")
-        assert known("unset", "monday") == ["unset", "monday"]
-        clock.pass_s(timedelta(days=8).total_seconds())
-        post("next tuesday")
-        until(lambda: known("unset", "monday") == ["unset"], "monday is forgotten by its age")
-        for key in ("a", "b", "c"):
-            post(key)
-        until(lambda: known("unset", "next tuesday", "a", "b", "c") == ["a", "b", "c"], "the oldest are forgotten")
+    assert again == [1, 0]
+
+
+@pytest.mark.root
+def test_on_a_full_disk_every_answered_sale_is_stored_and_later_posts_are_taken_again(tmp_path: Path) -> None:
+    """What was refused is not there; once there is room the same post is taken, once."""
+    mount = tmp_path / "card"
+    mount.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "scout-test", str(mount)], check=True)
+    try:
+        ballast = mount / "ballast"
+        ballast.write_bytes(b"x" * 4_000_000)
+        with a_door(mount) as door, ThreadPoolExecutor(4) as threads:
+
+            def post(number: int) -> httpx.Response:
+                return door.post(sale(number, pad="x" * 5000), Idempotency_Key=f"till-{number}")
+
+            answers = list(threads.map(post, range(400)))
+            refused = [number for number, answer in enumerate(answers) if answer.status_code != 200]
+            ballast.unlink()
+            later = [counts(post(number)) for number in refused[:10]]
+            stored = [json.loads(payload)["transaction_id"] for payload in door.stored()]
+
+        assert {answers[number].status_code for number in refused} <= {503, 507}
+        assert later == [(1, 0, 0)] * 10
+        assert sorted(stored) == sorted(f"t-{n}" for n in range(400) if n not in refused[10:])
+    finally:
+        subprocess.run(["umount", str(mount)], check=True)
 
 
 def test_concurrent_clients_share_commits_and_every_sale_is_stored(door: RunningDoor) -> None:

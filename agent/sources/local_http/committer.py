@@ -24,8 +24,8 @@ from agent.sources.local_http.post import Post
 from wire.receipt import IngestAnswer
 from wire.record import format_instant
 
-KEYS_MAX = 10_000
-"""Idempotency-Keys remembered. A shop posts some hundred sales a day; a client that retries does so within hours."""
+KEYS_MAX = 5000
+"""Idempotency-Keys remembered, about 1.5 MB. A shop posts some hundred sales a day; retries come within hours."""
 
 KEYS_KEPT = timedelta(days=7)
 KEYS_BETWEEN_FORGETTING = 1000
@@ -52,18 +52,30 @@ class _Waiting:
 class Committer:
     """Owns the thread that commits. `store` is that thread's alone."""
 
-    def __init__(self, store: PostStore, counters: Counters, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: PostStore,
+        counters: Counters,
+        clock: Clock,
+        *,
+        keys_max: int = KEYS_MAX,
+        keys_between_forgetting: int = KEYS_BETWEEN_FORGETTING,
+    ) -> None:
         self._store = store
         self._counters = counters
         self._clock = clock
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._stopping = False
+        self._keys_max = keys_max
+        self._keys_between_forgetting = keys_between_forgetting
+        self._known: dict[str, str] = {}  # by key, the hash of what came under it; as in the store
         self._keys_until_forgetting = 0
         self._thread = threading.Thread(target=self._run, name="local-http-committer", daemon=True)
 
     def start(self) -> None:
         """Begin to commit."""
+        self._known = self._store.posts()
         self._thread.start()
 
     def submit(self, post: Post) -> Future[IngestAnswer]:
@@ -128,29 +140,27 @@ class Committer:
     def _stored(self, posts: Sequence[Post]) -> list[IngestAnswer | KeyTaken]:
         """Store what is new of these, in one commit; return an outcome for each."""
         payloads: list[bytes] = []
-        notes: dict[str, TakenPost] = {}
+        fresh: dict[str, str] = {}  # keys of this group, with their hashes
         outcomes: list[IngestAnswer | KeyTaken] = []
         for post in posts:
-            rows, known = len(post.payloads), self._hash_under(post.key, notes)
+            rows = len(post.payloads)
+            known = self._known.get(post.key, fresh.get(post.key)) if post.key is not None else None
             if known is None:
                 payloads += post.payloads
                 if post.key is not None:
-                    notes[post.key] = TakenPost(post.key, post.sha256, self._noted_at())
+                    fresh[post.key] = post.sha256
                 outcomes.append(IngestAnswer(rows, 0, post.rejected, post.sha256))
             elif known == post.sha256:
                 outcomes.append(IngestAnswer(0, rows, post.rejected, post.sha256))
             else:
                 outcomes.append(KeyTaken())
-        self._store.append(payloads, list(notes.values()))
-        if payloads or notes:
+        noted_at = self._noted_at()
+        self._store.append(payloads, [TakenPost(key, sha256, noted_at) for key, sha256 in fresh.items()])
+        self._known |= fresh
+        self._keys_until_forgetting -= len(fresh)
+        if payloads or fresh:
             self._counters.add(COMMITS)
-        self._keys_until_forgetting -= len(notes)
         return outcomes
-
-    def _hash_under(self, key: str | None, notes: dict[str, TakenPost]) -> str | None:
-        if key is None:
-            return None
-        return notes[key].sha256 if key in notes else self._store.post_hash(key)
 
     def _noted_at(self) -> str | None:
         """Now, if the clock is to be believed: one that is set later must not make keys look old."""
@@ -162,8 +172,9 @@ class Committer:
             return
         before = format_instant(self._clock.now() - KEYS_KEPT) if self._clock.is_synced() else None
         try:
-            self._store.forget_posts(KEYS_MAX, before)
-        except LocalFault as fault:
-            log.warning("old_keys_not_forgotten", reason=str(fault))
+            self._store.forget_posts(self._keys_max, before)
+            self._known = self._store.posts()
+        except Exception as error:  # noqa: BLE001  (it is tried again; clients wait for this thread)
+            log.warning("old_keys_not_forgotten", error=type(error).__name__)
             return
-        self._keys_until_forgetting = KEYS_BETWEEN_FORGETTING
+        self._keys_until_forgetting = self._keys_between_forgetting

@@ -9,6 +9,7 @@ served: no request with an Origin, and on TCP none under another name than this 
 x-device-id are not looked at: whoever may connect may post, in this device's name.
 """
 
+import threading
 import traceback
 from collections.abc import Callable
 
@@ -56,6 +57,7 @@ class LocalDoor:
         self._counters = counters
         self._tally = tally
         self._clock = clock
+        self._reading = threading.Lock()
         self._logged_s: dict[int, float] = {}
 
     def admit(self, head: Head) -> None:
@@ -79,7 +81,10 @@ class LocalDoor:
                 return Answer(200, self._metrics(), EXPOSITION)
             if head.path == HEALTH_PATH:
                 return self._health()
-            return self._ingest(read_post(form_of(head.headers), body, self._body_bytes_max))
+            # One at a time: it is work for one core, and takes several times the memory of the body.
+            with self._reading:
+                post = read_post(form_of(head.headers), body, self._body_bytes_max)
+            return self._ingest(post)
         except Refused:
             raise
         except Exception as error:  # noqa: BLE001  (its client must hear of it; its words may quote a sale)

@@ -6,7 +6,8 @@ nobody listens, and is removed only by the one who made it.
 
 import socket
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,41 +43,47 @@ class Listener:
 def listen_on_tcp(address: str) -> Listener:
     """Listen on HOST:PORT. Raises LocalFault, naming the address, when it is taken."""
     host, port = listen_address(address)
-    line = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
-        line.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        line.bind((host, port))
-        _begin(line)
+        with _closed_on_failure(socket.AF_INET6 if ":" in host else socket.AF_INET) as line:
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # its connections inherit it
+            line.bind((host, port))
+            _begin(line)
+            shown = f"[{host}]" if ":" in host else host
+            return Listener(f"{shown}:{line.getsockname()[1]}", line)
     except OSError as error:
-        line.close()
         raise LocalFault(
             f"can't listen on {address}: {error.strerror}. Is another program there? End it, or choose another port "
             "under [local_http] listen. It is tried again."
         ) from None
-    host = f"[{host}]" if ":" in host else host
-    return Listener(f"{host}:{line.getsockname()[1]}", line)
 
 
 def listen_on_path(path: Path) -> Listener:
     """Listen on a Unix socket. Raises LocalFault, naming the path, when something else is there."""
-    line = socket.socket(socket.AF_UNIX)
     try:
         _refuse_if_in_use(path)
-        # Made under another name and renamed: whoever connects meets the right rights and a listener.
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.unlink(missing_ok=True)
-        line.bind(str(temporary))
-        temporary.chmod(SOCKET_MODE)
-        _begin(line)
-        temporary.rename(path)
-        return Listener(str(path), line, path, path.lstat().st_ino)
+        with _closed_on_failure(socket.AF_UNIX) as line:
+            # Made under another name and renamed: whoever connects meets the right rights and a listener.
+            temporary = path.with_name(path.name + ".tmp")
+            temporary.unlink(missing_ok=True)
+            line.bind(str(temporary))
+            temporary.chmod(SOCKET_MODE)
+            _begin(line)
+            temporary.rename(path)
+            return Listener(str(path), line, path, path.lstat().st_ino)
     except OSError as error:
-        line.close()
         raise LocalFault(
             f"can't listen on {path}: {error.strerror or error}. Check [local_http] socket and that its folder may be "
             "written by the agent. It is tried again."
         ) from None
-    except LocalFault:
+
+
+@contextmanager
+def _closed_on_failure(family: int) -> Iterator[socket.socket]:
+    line = socket.socket(family)
+    try:
+        yield line
+    except BaseException:
         line.close()
         raise
 

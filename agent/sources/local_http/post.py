@@ -23,6 +23,9 @@ from wire.record import RefusedPayload, parse_payload
 LINES_MAX = 20_000
 """In one post. An answer names every line that it rejects, and a sale of a hundred bytes is a small one."""
 
+ARRAY_COMMAS_MAX = 10 * LINES_MAX
+"""In a post that is an array: all its elements take memory before they can be counted."""
+
 KEY_BYTES_MAX = 255
 """Of an Idempotency-Key, as on the server."""
 
@@ -68,7 +71,8 @@ def read_post(form: Form, body: bytes, bytes_max: int) -> Post:
     `bytes_max` is what the body may expand to.
     """
     plain = _plain(form, body, bytes_max)
-    if plain.count(b"\n") > LINES_MAX:
+    is_array = not form.lines_only and plain.lstrip()[:1] == b"["
+    if plain.count(b"\n") > LINES_MAX or (is_array and plain.count(b",") > ARRAY_COMMAS_MAX):
         raise _too_many_lines()
     try:
         payloads, rejected = _divided(split_lines(plain) if form.lines_only else split_body(plain))

@@ -33,6 +33,7 @@ REPORT_AGAIN_S = 300.0
 
 LOOK_S = 60.0
 ROOM_AGAIN_S = 0.2
+NO_ROOM_PAUSE_S = 1.0
 CLOSE_WITHIN_S = 2.0
 
 log = structlog.get_logger()
@@ -73,12 +74,12 @@ class LocalHttpSource:
             self._wanted[config.socket] = lambda: listen_on_path(Path(config.socket))
         self._listeners: dict[str, Listener] = {}
         self._reported_s: dict[str, float] = {}
-        self._news: LocalFault | None = None
+        self._news: Exception | None = None
         self._conversations: set[Conversation] = set()
         self._room = threading.Condition()
         self._stopping = False
         self._stop_line, self._stop_far_end = socket.socketpair()
-        self._thread = threading.Thread(target=self._accept, name="local-http", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="local-http", daemon=True)
 
     @property
     def addresses(self) -> list[str]:
@@ -92,7 +93,10 @@ class LocalHttpSource:
         self._thread.start()
 
     def step(self) -> float:
-        """Report trouble: raise LocalFault once for what happened since the last step."""
+        """Report trouble: raise LocalFault once for what happened since the last step.
+
+        A defect that ended the listening is raised as it is: the daemon ends and begins anew.
+        """
         news, self._news = self._news, None
         if news:
             raise news
@@ -113,6 +117,12 @@ class LocalHttpSource:
         self._committer.close()
         self._stop_line.close()
         self._stop_far_end.close()
+
+    def _run(self) -> None:
+        try:
+            self._accept()
+        except Exception as error:  # noqa: BLE001  (raised by `step`)
+            self._tell(error)
 
     def _accept(self) -> None:
         while not self._stopping:
@@ -142,8 +152,11 @@ class LocalHttpSource:
         now_s = self._clock.monotonic_s()
         if now_s - self._reported_s.get(address, float("-inf")) >= REPORT_AGAIN_S:
             self._reported_s[address] = now_s
-            self._news = fault
-            self._wake()
+            self._tell(fault)
+
+    def _tell(self, news: Exception) -> None:
+        self._news = news
+        self._wake()
 
     def _wait_for_room(self) -> bool:
         """Whether one more connection may be served; if not, end an idle one and wait a moment."""
@@ -158,17 +171,26 @@ class LocalHttpSource:
     def _welcome(self, listener: Listener) -> None:
         try:
             line, _ = listener.line.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return  # it left before it was accepted
         except OSError as error:
-            if not isinstance(error, BlockingIOError | ConnectionAbortedError):
-                log.warning("connection_not_accepted", reason=error.strerror)
-                select.select([self._stop_line], [], [], 1.0)  # out of descriptors: the next try fares no better
+            self._pause("connection_not_accepted", error)  # no descriptor is free
             return
-        if listener.path is None:
-            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         conversation = Conversation(line, self._door, self._config, self._clock, over_tcp=listener.path is None)
         with self._room:
             self._conversations.add(conversation)
-        threading.Thread(target=self._converse, args=(conversation,), name="local-http-client", daemon=True).start()
+        client = threading.Thread(target=self._converse, args=(conversation,), name="local-http-client", daemon=True)
+        try:
+            client.start()
+        except RuntimeError as error:
+            line.close()
+            self._forget(conversation)
+            self._pause("connection_not_served", error)  # no thread is free
+
+    def _pause(self, event: str, error: Exception) -> None:
+        """Wait a moment when the machine has no room for a client: the next one would fare no better."""
+        log.warning(event, reason=str(error))
+        select.select([self._stop_line], [], [], NO_ROOM_PAUSE_S)
 
     def _converse(self, conversation: Conversation) -> None:
         try:
@@ -176,9 +198,12 @@ class LocalHttpSource:
         except Exception as error:  # noqa: BLE001  (one connection's end is nobody else's; its words may quote a sale)
             log.error("connection_failed", error=type(error).__name__)  # noqa: TRY400
         finally:
-            with self._room:
-                self._conversations.discard(conversation)
-                self._room.notify_all()
+            self._forget(conversation)
+
+    def _forget(self, conversation: Conversation) -> None:
+        with self._room:
+            self._conversations.discard(conversation)
+            self._room.notify_all()
 
     def _end_conversations(self) -> None:
         with self._room:
