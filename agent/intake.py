@@ -17,7 +17,10 @@ def no_tally(_taken: int, _refused: int) -> None:
 
 
 class Source(Protocol):
-    """Where sales come from. Sources share one thread and one connection to the spool; none may block."""
+    """Where sales come from. Sources share one thread and one connection to the spool; none may block.
+
+    A source with threads of its own has a connection of its own for them.
+    """
 
     def start(self) -> None:
         """Prepare and listen. Raises LocalFault with what to mend."""

@@ -4,11 +4,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 from agent_kit import sale, until
-from doors import RunningDoor, a_door, counts, last_answer, read_to_end, request, statuses
+from doors import NO_CERTIFICATES, URL, RunningDoor, a_door, counts, last_answer, read_to_end, request, statuses
 from fakes import FakeClock
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ from json_texts import OBJECTS_ON_A_LINE
 from agent.config import LocalHttp
 from agent.loopback import is_loopback_host
 from agent.sources.local_http.conversation import HEAD_BYTES_MAX, Conversation
+from agent.sources.local_http.listening import Listener
 from agent.sources.local_http.messages import Answer, Head, Refused
 from agent.sources.local_http.post import Form, Post, form_of, read_post
 
@@ -142,11 +145,12 @@ def test_a_client_that_leaves_before_its_answer_is_stored_all_the_same(door: Run
     assert counts(door.post(SALE)) == (1, 0, 0)
 
 
-def test_a_head_request_has_no_body(door: RunningDoor) -> None:
+@pytest.mark.parametrize(("headers", "status"), [((), 405), (("Transfer-Encoding: chunked", "Content-Length: 0"), 400)])
+def test_a_head_request_is_answered_without_a_body(door: RunningDoor, headers: tuple[str, ...], status: int) -> None:
     """Monitors send it, and would take a body for the next answer."""
-    answers = door.raw(request(method="HEAD", path="/healthz"))
+    answers = door.raw(request(b"", *headers, method="HEAD", path="/healthz"))
 
-    assert statuses(answers) == [405]
+    assert statuses(answers) == [status]
     assert answers.endswith(b"\r\n\r\n")
 
 
@@ -212,6 +216,31 @@ def test_when_all_connections_are_busy_the_next_client_waits_and_is_served(tmp_p
         assert counts(door.post(SALE)) == (1, 0, 0)
         for line in stalled:
             line.close()
+
+
+def test_more_busy_clients_than_connections_take_turns(tmp_path: Path) -> None:
+    """Each keeps its connection while it may and is told when not: nobody starves, no post fails."""
+    with a_door(tmp_path, connections_max=2) as door, ThreadPoolExecutor(6) as threads:
+
+        def sell(first: int) -> list[tuple[int, int, int]]:
+            with httpx.Client(base_url=door.base_url, timeout=20, verify=NO_CERTIFICATES) as client:
+                return [counts(client.post(URL, content=sale(first + number))) for number in range(20)]
+
+        assert list(threads.map(sell, range(0, 120, 20))) == [[(1, 0, 0)] * 20] * 6
+        assert len(door.stored()) == 120
+
+
+def test_a_defect_of_the_listening_thread_reaches_the_daemon(door: RunningDoor) -> None:
+    """A door that is shut without a word would be found by the till only."""
+
+    def fail() -> Listener:
+        raise ValueError("a defect")
+
+    door.source._wanted["broken"] = fail
+    with socket.create_connection(door.address, 20):
+        until(lambda: door.source._news, "it is noticed")
+    with pytest.raises(ValueError, match="a defect"):
+        door.source.step()
 
 
 def test_a_client_that_never_reads_its_answers_is_ended(tmp_path: Path) -> None:

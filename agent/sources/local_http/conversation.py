@@ -47,7 +47,7 @@ class _ClientLeft(Exception):
 
 
 class Conversation:
-    """One connection. `run` is its thread's; `end_when_idle`, `cut` and `idle_since_s` are everybody's."""
+    """One connection. `run` is its thread's; the other public names are everybody's."""
 
     def __init__(self, line: socket.socket, door: Door, limits: LocalHttp, clock: Clock, *, over_tcp: bool) -> None:
         self._line = line
@@ -67,6 +67,10 @@ class Conversation:
                 pass
             self._linger()
 
+    def end_after_answer(self) -> None:
+        """Let the next answer be the last."""
+        self._ending = True
+
     def end_when_idle(self) -> None:
         """Let no further request come; the one being answered still is."""
         self._ending = True
@@ -85,6 +89,7 @@ class Conversation:
         self._deadline_s = began_s + self._limits.request_timeout_s
         try:
             head = self._read_head()
+            _refuse_odd(head)
             self._door.admit(head)
             answer = self._door.answer(head, self._read_body(head))
         except Refused as refused:
@@ -111,18 +116,14 @@ class Conversation:
     def _read_head(self) -> Head:
         request = self._next_event()
         assert isinstance(request, h11.Request), "a request begins with its head"
-        if request.http_version not in (b"1.0", b"1.1"):
-            raise Refused(505, "this version of HTTP is not spoken here: use 1.1.")
-        if sum(len(name) + len(value) + 4 for name, value in request.headers) > HEAD_BYTES_MAX:
-            raise Refused(431, f"the headers are larger than {HEAD_BYTES_MAX} bytes.")
         headers: dict[str, str] = {}
         for name, value in request.headers:
             key, text = name.decode("latin-1"), value.decode("latin-1")
             headers[key] = f"{headers[key]}, {text}" if key in headers else text
-        if "transfer-encoding" in headers and ("content-length" in headers or request.http_version < b"1.1"):
-            raise Refused(400, "Transfer-Encoding stands alone, and in HTTP/1.1: leave out Content-Length.")
-        path = request.target.decode("latin-1").partition("?")[0]
-        return Head(request.method.decode("latin-1"), path, headers, self._over_tcp)
+        method, target, version = (
+            part.decode("latin-1") for part in (request.method, request.target, request.http_version)
+        )
+        return Head(method, target.partition("?")[0], version, headers, self._over_tcp)
 
     def _read_body(self, head: Head) -> bytes:
         """Read the body with its limit. Raises Refused, and _ClientLeft when it doesn't come to its end."""
@@ -185,6 +186,16 @@ class Conversation:
             self._line.settimeout(left_s)
             if not self._line.recv(_RECEIVE_BYTES):
                 return
+
+
+def _refuse_odd(head: Head) -> None:
+    """Raise Refused for what h11 lets through and we don't."""
+    if head.version not in ("1.0", "1.1"):
+        raise Refused(505, "this version of HTTP is not spoken here: use 1.1.")
+    if sum(len(name) + len(value) + 4 for name, value in head.headers.items()) > HEAD_BYTES_MAX:
+        raise Refused(431, f"the headers are larger than {HEAD_BYTES_MAX} bytes.")
+    if "transfer-encoding" in head.headers and ("content-length" in head.headers or head.version == "1.0"):
+        raise Refused(400, "Transfer-Encoding stands alone, and in HTTP/1.1: leave out Content-Length.")
 
 
 def _too_large(bytes_max: int) -> Refused:

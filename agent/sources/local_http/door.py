@@ -130,4 +130,4 @@ class LocalDoor:
     def _cannot_store(self, fault: LocalFault) -> Refused:
         self._counters.add(FAULTS, kind="local")
         status = 507 if isinstance(fault, SpoolFull) else 503
-        return Refused(status, f"{fault} Nothing of this post was stored: send it again.", header=_RETRY_LATER)
+        return Refused(status, f"nothing was stored: send it again. The reason: {fault}", header=_RETRY_LATER)

@@ -13,6 +13,7 @@ class Head:
 
     method: str
     path: str  # without the query
+    version: str
     headers: Mapping[str, str]
     over_tcp: bool  # else over the Unix socket, which no web page reaches
 

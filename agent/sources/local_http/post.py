@@ -5,8 +5,9 @@ Pure. May be relied on:
 - Every line is in one of `payloads` and `rejected`. A body that is no transaction at all is Refused.
 - Memory is bounded: expanding and dividing stop at a limit.
 
-Two departures, both said to the sender: zstd is refused, for there is no decoder on the device; and a batch of an
-agent's is refused, for an agent that was given its own address would fill its spool with itself.
+Departures, all said to the sender: zstd is refused, for there is no decoder on the device; what expands too far is
+413 rather than 400, for the limit here is lower and the sender may keep it; and a batch of an agent's is refused, for
+an agent that was given its own address would fill its spool with itself.
 """
 
 import hashlib
@@ -32,6 +33,7 @@ KEY_BYTES_MAX = 255
 LINES_TYPES = ("application/jsonl", "application/x-ndjson", "application/x-jsonlines")
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_BEFORE_JSON = b"\xef\xbb\xbf \t\r\n"  # a byte order mark, blanks
 _STEP_BYTES = 1024  # compressed bytes expanded at once: however dense, they give 1 MiB at most
 
 
@@ -71,7 +73,7 @@ def read_post(form: Form, body: bytes, bytes_max: int) -> Post:
     `bytes_max` is what the body may expand to.
     """
     plain = _plain(form, body, bytes_max)
-    is_array = not form.lines_only and plain.lstrip()[:1] == b"["
+    is_array = not form.lines_only and plain.lstrip(_BEFORE_JSON)[:1] == b"["
     if plain.count(b"\n") > LINES_MAX or (is_array and plain.count(b",") > ARRAY_COMMAS_MAX):
         raise _too_many_lines()
     try:

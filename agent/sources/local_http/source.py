@@ -2,8 +2,8 @@
 
 May be relied on
 - An address that is taken ends nothing: it is reported, and tried again until it is free.
-- At most `connections_max` connections are served. Further clients wait before the door; for them, the one that
-  has been idle longest is let go.
+- At most `connections_max` connections are served. Further clients wait before the door, and the others make way:
+  the one that has been idle longest, or each after its next answer.
 - `close` lets requests that have come end, for a moment, and answers no post whose sales aren't stored.
 """
 
@@ -32,6 +32,9 @@ REPORT_AGAIN_S = 300.0
 """And reported again so often, for as long as it is."""
 
 LOOK_S = 60.0
+IDLE_ENOUGH_S = 0.5
+"""To be ended without a word. Less, and a client that is just about to post would be cut off."""
+
 ROOM_AGAIN_S = 0.2
 NO_ROOM_PAUSE_S = 1.0
 CLOSE_WITHIN_S = 2.0
@@ -159,14 +162,25 @@ class LocalHttpSource:
         self._wake()
 
     def _wait_for_room(self) -> bool:
-        """Whether one more connection may be served; if not, end an idle one and wait a moment."""
+        """Whether one more connection may be served; if not, make others give way and wait a moment."""
         with self._room:
-            if len(self._conversations) < self._config.connections_max:
+            if not self._is_full():
                 return True
-            idle = [(since_s, one) for one in self._conversations if (since_s := one.idle_since_s) is not None]
-            if idle:
-                min(idle, key=lambda pair: pair[0])[1].end_when_idle()
-            return self._room.wait_for(lambda: len(self._conversations) < self._config.connections_max, ROOM_AGAIN_S)
+            self._make_room()
+            return self._room.wait_for(lambda: not self._is_full(), ROOM_AGAIN_S)
+
+    def _is_full(self) -> bool:
+        return len(self._conversations) >= self._config.connections_max
+
+    def _make_room(self) -> None:
+        """End the connection that has been idle longest; while all are busy, let each end with its next answer."""
+        idle = {one: since_s for one in self._conversations if (since_s := one.idle_since_s) is not None}
+        longest = min(idle, key=lambda one: idle[one], default=None)
+        if longest and self._clock.monotonic_s() - idle[longest] >= IDLE_ENOUGH_S:
+            longest.end_when_idle()
+            return
+        for conversation in self._conversations:
+            conversation.end_after_answer()
 
     def _welcome(self, listener: Listener) -> None:
         try:
