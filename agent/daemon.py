@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-import httpx
 import msgspec
 import structlog
 
@@ -34,6 +33,7 @@ from agent.files import write_safely
 from agent.intake import Source
 from agent.sources.folder import FolderSource
 from agent.spool import Spool
+from agent.transport import client_of
 from wire.record import format_instant
 
 LOCAL_FAULT_PAUSE_S = 5.0
@@ -113,10 +113,7 @@ def run(config: Config, *, clock: Clock, rng: random.Random) -> None:
     intake_spool = Spool(config.spool_file, config.device.id, clock=clock, rng=rng)
     delivery_spool = Spool(config.spool_file, config.device.id, clock=clock, rng=rng)
     intake = Intake(_sources(config, intake_spool, wakes[0].set, clock=clock, rng=rng))
-    client = httpx.Client(
-        timeout=httpx.Timeout(config.upload.stall_timeout_s, connect=config.upload.connect_timeout_s),
-        headers={"User-Agent": f"scout-agent/{VERSION}"},
-    )
+    client = client_of(config)
     facts = DaemonFacts(pid=os.getpid(), version=VERSION, started_at=format_instant(clock.now()))
     board = Board(facts, lambda changed: _publish(config.status_file, changed))
     try:

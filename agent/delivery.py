@@ -29,6 +29,7 @@ from agent.heartbeat import call_home
 from agent.pace import Pace, Route
 from agent.spool import Batch, SealLimits, Spool
 from agent.token import TokenFile
+from agent.transport import Flow
 from agent.upload import Connection, Parcel, by_bucket, by_endpoint
 from wire.heartbeat import AWAITED_MAX, SETTLED, Reply, resend_number
 from wire.record import format_instant
@@ -63,6 +64,7 @@ class Delivery:
             config.server.api_key,
             config.upload.gzip_level,
             token=lambda: self._token.read().text,
+            flow=Flow(config.upload.rate_kbit_max, clock=clock),
         )
         self._route = Route(
             _PATHS[config.upload.mode],
