@@ -17,7 +17,8 @@ from structlog.testing import capture_logs
 
 from agent import config as configuration
 from agent.board import Board, DaemonFacts
-from agent.delivery import CREDENTIALS_PAUSE_S, Delivery
+from agent.credentials import CREDENTIALS_PAUSE_S
+from agent.delivery import Delivery
 from agent.spool import Spool
 from agent.status import look
 from wire.batch import BatchName
@@ -360,7 +361,7 @@ def test_only_the_settled_is_forgotten_and_only_by_the_servers_time(bench: Bench
     bench.sell(1, 2)
     bench.run_for(200.0)
     keys = list(bench.server.stored)
-    bench.clock.now_is(bench.clock.now() + timedelta(days=20_000))
+    bench.clock.now_is(bench.clock.now() + timedelta(days=20_000))  # and claims to be synchronised
     bench.run_for(200.0)
     assert bench.spool.state().settled_rows == 2
     bench.sell(3)
