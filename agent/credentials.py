@@ -24,7 +24,7 @@ class Credentials:
         self._device_id = device_id
         self._clock = clock
         self._paused_until_s = float("-inf")
-        self._accepted: str | None = None
+        self._taken_though_over: str | None = None
         self._look()
 
     def have_changed(self) -> bool:
@@ -48,16 +48,18 @@ class Credentials:
             token = self.token()
         except CredentialsRefused:
             return None  # said by whoever asks for the token
-        is_over = token.expires_at is not None and token.expires_at <= self._clock.now()
-        return token.expires_at if is_over and self._clock.is_synced() and token.text != self._accepted else None
+        if token.expires_at is None or token.text == self._taken_though_over or not self._clock.is_synced():
+            return None
+        return token.expires_at if token.expires_at <= self._clock.now() else None
 
     def accepted(self) -> None:
-        """Note that the server took this token."""
-        self._accepted = self.token().text
+        """Note that the server took this token: if it seems to be over, this clock is wrong."""
+        if self.have_expired():
+            self._taken_though_over = self.token().text
 
     def refused(self) -> None:
         """Pause, until a minute is over or there is another token."""
-        self._accepted = None
+        self._taken_though_over = None
         self._paused_until_s = self._clock.monotonic_s() + CREDENTIALS_PAUSE_S
 
     def are_paused(self) -> bool:

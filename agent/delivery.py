@@ -143,7 +143,7 @@ class Delivery:
 
         batch = None if self._is_held() else self._next_batch()
         if batch is not None:
-            path = self._route.choose(avoiding=batch.refused_by)
+            path = self._path_for(batch)
             wait_s = self._ready_in_s(batch, path)
             if wait_s <= 0.0 and self._is_token_good():
                 self._deliver(batch, path)
@@ -207,11 +207,17 @@ class Delivery:
     # One try
 
     def _next_batch(self) -> Batch | None:
-        """The oldest one; the one behind it, once, when the oldest may be to blame for its last failure."""
+        """The oldest one; the one behind it, as a witness, when the oldest may be to blame for its last failure."""
         oldest = self._spool.next_waiting()
         if oldest is not None and self._suspect is not None and self._suspect.batch.number == oldest.number:
             return self._spool.next_waiting(after=oldest.number) or oldest
         return oldest
+
+    def _path_for(self, batch: Batch) -> str:
+        """A witness takes the path of what it is a witness to."""
+        if self._suspect is not None and self._suspect.batch.number < batch.number:
+            return self._suspect.path
+        return self._route.choose(avoiding=batch.refused_by)
 
     def _ready_in_s(self, batch: Batch, path: str) -> float:
         waits_s = [self._route.ready_in_s(path)]
@@ -233,8 +239,8 @@ class Delivery:
             self._fault(fault, "batch_refused", batch=batch.name.key, path=path)
             self._refused(batch, str(fault), path)
         except CredentialsRefused as fault:
-            self._suspect = _Suspect(batch, path, str(fault))
             self._lock_out(fault)
+            self._failed(batch, fault, path)
         except SpoolDamaged as fault:
             # The next batches are not to blame; this one stays in the spool, visible, for a person to look at.
             self._spool.refuse(batch, "damaged in the spool", refusals_max=1)
@@ -247,7 +253,8 @@ class Delivery:
 
     def _accepted(self, batch: Batch, path: str) -> None:
         self._spool.accept(batch, path)
-        if self._route.succeeded(path):
+        # A batch that only avoids the path that refused it says nothing about the others' way.
+        if batch.refused_by in (None, path) and self._route.succeeded(path):
             log.info("path_recovered", path=path)
         self._board.note(last_fault=None, path=path)
         log.info("batch_uploaded", batch=batch.name.key, rows=batch.rows, path=path)
@@ -270,11 +277,21 @@ class Delivery:
     def _failed(self, batch: Batch, fault: DeliveryFault, path: str) -> None:
         """Wait before the next try; let another batch by where this one may be the reason."""
         self._suspect = None
-        self._try_failed(path, (fault.retry_after_s if isinstance(fault, Wait) else None) or 0.0)
-        if isinstance(fault, Wait) and not (fault.answered and self._route.failures(path) >= TROUBLED_AFTER):
-            return
-        if self._is_welcome():
+        is_usual_path = path == self._route.active
+        if not isinstance(fault, CredentialsRefused) or not is_usual_path:
+            self._try_failed(path, (fault.retry_after_s if isinstance(fault, Wait) else None) or 0.0)
+        if is_usual_path and self._may_be_its_own(fault, path):
             self._suspect = _Suspect(batch, path, str(fault))
+
+    def _may_be_its_own(self, fault: DeliveryFault, path: str) -> bool:
+        """Whether the batch, rather than the way to the server, may be what is refused."""
+        if isinstance(fault, CredentialsRefused):
+            return True  # the witness shows it; until then nothing is asked twice a minute
+        if isinstance(fault, Wait):
+            is_asked_to_wait = fault.retry_after_s is not None or not fault.answered
+            if is_asked_to_wait or self._route.failures(path) < TROUBLED_AFTER:
+                return False
+        return self._is_welcome()
 
     def _try_failed(self, path: str, at_least_s: float = 0.0) -> None:
         active = self._route.failed(path, at_least_s)

@@ -136,4 +136,7 @@ def _content(path: Path) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError("not a file")
-        return file.read(ORDER_BYTES_MAX)
+        content = file.read(ORDER_BYTES_MAX + 1)
+    if len(content) > ORDER_BYTES_MAX:
+        raise OSError("too long")
+    return content

@@ -46,9 +46,7 @@ def send(config: ConfigOption = None) -> None:
         raise LocalFault(f"{NOT_RUNNING}; it then delivers by itself")
     if Pause(folder, clock).left_s() > 0.0:
         raise LocalFault("uploads are paused: end that with scout-agent resume, then send")
-    order = SendOrder(f"{random.SystemRandom().getrandbits(64):016x}")
-    Orders(folder).give(order)
-    for line in _progress(loaded, order, clock):
+    for line in _sent(loaded, clock):
         typer.echo(line)
 
 
@@ -66,28 +64,31 @@ def give(config: Config, order: Order) -> str:
     return "The agent obeys."
 
 
-def _progress(config: Config, order: SendOrder, clock: Clock) -> Iterator[str]:
-    """Say how many sales are left whenever that changes. Raises LocalFault when they were not delivered."""
+def _sent(config: Config, clock: Clock) -> Iterator[str]:
+    """Order it, and say how many sales are left whenever that changes. Raises LocalFault when that fails."""
     from agent.spool import read_state  # noqa: PLC0415
 
-    shown = None
+    order = SendOrder(f"{random.SystemRandom().getrandbits(64):016x}")
+    ended, shown = None, -1
     while True:
-        ended = _ended(config, order)
         state = read_state(config.spool_file)
         left = state.unsealed_rows + state.waiting_rows
         if left != shown:
-            shown = left
             yield f"{left:,} sales to send"
-        if ended is not None and not ended.is_delivered:
-            raise LocalFault(f"not delivered: {ended.message}. The agent goes on trying by itself")
+        if shown < 0:
+            Orders(config.spool_file.parent).give(order)
+        shown = left
         if ended is not None:
-            if state.set_aside_rows:
-                yield f"{state.set_aside_rows:,} sales are set aside: see scout-agent set-aside list"
-            yield "Delivered."
-            return
+            break
         if not is_running(config.spool_file.parent):
             raise LocalFault(f"the agent stopped meanwhile: {NOT_RUNNING}")
         clock.sleep(LOOK_S)
+        ended = _ended(config, order)
+    if not ended.is_delivered:
+        raise LocalFault(f"not delivered: {ended.message}. The agent goes on trying by itself")
+    if state.set_aside_rows:
+        yield f"{state.set_aside_rows:,} sales are set aside: see scout-agent set-aside list"
+    yield "Delivered."
 
 
 def _ended(config: Config, order: SendOrder) -> ReportedSend | None:
