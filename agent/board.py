@@ -7,7 +7,10 @@ tells `changed`. Losing it all, at a kill, loses nothing but what can be seen ag
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from agent.counters import Counters
 
@@ -23,6 +26,15 @@ class ReportedFault:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportedSend:
+    """How the last order to deliver now ended. The id is the order's."""
+
+    id: str
+    is_delivered: bool
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class DaemonFacts:
     """What only the running daemon knows."""
 
@@ -30,6 +42,12 @@ class DaemonFacts:
     version: str
     started_at: str
     last_fault: ReportedFault | None = None
+    path: str | None = None  # by which deliveries go: bucket or endpoint
+    paused_until: str | None = None  # a technician's pause
+    quiet_until: str | None = None  # upload.quiet_hours
+    quiet_hours_ignored: str | None = None  # why
+    config_refused: str | None = None  # why the config file as it stands is not in force
+    last_send: ReportedSend | None = None
 
 
 class Board:
@@ -48,7 +66,17 @@ class Board:
         return self._facts
 
     def note(self, **changes: Any) -> None:
-        """Replace some facts by name."""
+        """Replace some facts by name. What is known already is not told again."""
         with self._lock:
-            self._facts = replace(self._facts, **changes)
-            self._changed(self._facts)
+            facts = replace(self._facts, **changes)
+            if facts != self._facts:
+                self._facts = facts
+                self._changed(facts)
+
+
+def read_facts(path: Path) -> DaemonFacts | None:
+    """What a daemon left in its status file; None when it is not there, or not whole."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=DaemonFacts)
+    except (OSError, msgspec.MsgspecError):
+        return None

@@ -11,8 +11,9 @@ import structlog
 import typer
 
 from agent import VERSION
-from agent.commands import config
+from agent.commands import config, set_aside
 from agent.commands.add import add
+from agent.commands.delivery import pause, resume, send
 from agent.commands.run import run
 from agent.commands.status import status
 from agent.errors import ScoutAgentError
@@ -27,6 +28,10 @@ app = typer.Typer(
 app.command()(run)
 app.command()(status)
 app.command()(add)
+app.command()(pause)
+app.command()(resume)
+app.command()(send)
+app.add_typer(set_aside.app, name="set-aside")
 app.add_typer(config.app, name="config")
 
 

@@ -35,6 +35,9 @@ class Clock(Protocol):
     def is_synced(self) -> bool:
         """Whether the kernel says that a time server disciplines the wall clock."""
 
+    def sleep(self, seconds: float) -> None:
+        """Let so much time pass; none when that is not above 0."""
+
 
 class SystemClock:
     """The real clocks of this machine."""
@@ -68,3 +71,8 @@ class SystemClock:
         """Ask adjtimex(2), which only reads when no mode is set."""
         state: int = self._libc.adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
         return 0 <= state < _TIME_ERROR
+
+    def sleep(self, seconds: float) -> None:
+        """Let so much time pass."""
+        if seconds > 0.0:
+            time.sleep(seconds)  # noqa: TID251  (the one place that may)

@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from agent.errors import Misconfigured
 from agent.loopback import NotLoopback, listen_address
+from agent.quiet_hours import quiet_hours_problem
 from wire.device import device_id_problem
 from wire.record import PAYLOAD_BYTES_MAX
 
@@ -24,6 +25,9 @@ CONFIG_VARIABLE = "SCOUT_AGENT_CONFIG"
 CONFIG_DEFAULT = Path("/etc/scout-agent/config.toml")
 BUCKET = "scout-ingest"
 SOCKET_PATH_BYTES_MAX = 100  # the system takes 107; four are for the name under which it is made
+
+RATE_KBIT_MIN = 8
+"""A batch of the usual size takes two minutes at that; slower, servers give up on it."""
 
 _KEY_OF_ERROR = re.compile(r" - at `\$(?P<path>[^`]*)`$")
 
@@ -101,6 +105,10 @@ class Upload(_Section, frozen=True):
     retry_wait_max_s: Seconds = 300.0
     refusals_max: Annotated[int, Meta(ge=1, le=100)] = 5
     gzip_level: Annotated[int, Meta(ge=1, le=9)] = 6
+    rate_kbit_max: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    quiet_hours: str = ""
+    proxy: str = ""
+    ca_file: str = ""
 
 
 class Heartbeat(_Section, frozen=True):
@@ -210,7 +218,7 @@ def _problem(config: Config) -> str | None:
             return f"{key}: must be an absolute path, beginning with /"
     if Path(config.spool.directory) in (Path(config.folder.path), *Path(config.folder.path).parents):
         return "folder.path: must not lie in spool.directory, where only the agent writes"
-    return _local_http_problem(config.local_http)
+    return _local_http_problem(config.local_http) or _upload_problem(config.upload)
 
 
 def _local_http_problem(section: LocalHttp) -> str | None:
@@ -224,6 +232,28 @@ def _local_http_problem(section: LocalHttp) -> str | None:
     if len(os.fsencode(section.socket)) > SOCKET_PATH_BYTES_MAX:
         return f"local_http.socket: must be at most {SOCKET_PATH_BYTES_MAX} bytes long, for the system takes no more"
     return None
+
+
+def _upload_problem(upload: Upload) -> str | None:
+    if 0 < upload.rate_kbit_max < RATE_KBIT_MIN:
+        return f"upload.rate_kbit_max: must be 0, for no limit, or at least {RATE_KBIT_MIN}"
+    quiet = quiet_hours_problem(upload.quiet_hours)
+    if quiet:
+        return f"upload.quiet_hours: {quiet}"
+    if upload.proxy and not _is_proxy(upload.proxy):
+        return "upload.proxy: must be an address such as http://proxy.example.com:3128"
+    if upload.ca_file and not Path(upload.ca_file).is_absolute():
+        return "upload.ca_file: must be an absolute path, beginning with /"
+    return None
+
+
+def _is_proxy(address: str) -> bool:
+    """Whether a proxy's address is one. It may hold user and password, so it is never shown."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return False
+    return _is_address(parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()) and parts.path in ("", "/")
 
 
 def _is_address(url: str) -> bool:

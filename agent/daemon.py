@@ -6,25 +6,25 @@ May be relied on
   and looks for itself.
 - A fault of this machine or of the network ends no loop, and a source in trouble holds up no other: the step
   is tried again. Faults are logged here and in the delivery loop, and nowhere below.
+- Whatever hangs on the config is built by one function from it; another config builds it anew between two steps.
 - SIGTERM ends both loops between two commits; what was being sent is sent again under the same name.
 """
 
-import fcntl
 import os
 import random
 import signal
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
-import httpx
 import msgspec
 import structlog
 
 from agent import VERSION
+from agent import config as configuration
 from agent.board import Board, DaemonFacts
 from agent.clock import Clock
 from agent.config import Config
@@ -33,10 +33,15 @@ from agent.delivery import Delivery
 from agent.errors import LocalFault
 from agent.files import write_safely
 from agent.intake import Source, Tally
+from agent.lock import only_daemon
 from agent.metrics import Metrics
+from agent.nudge import Nudges
+from agent.orders import KINDS, Orders
+from agent.reload import LiveConfig, Renewed
 from agent.sources.folder import FolderSource
 from agent.sources.local_http import LocalHttpSource
 from agent.spool import Spool
+from agent.transport import client_of
 from wire.record import format_instant
 
 LOCAL_FAULT_PAUSE_S = 5.0
@@ -54,9 +59,13 @@ class Intake:
         self._counters = counters
 
     def start(self) -> None:
-        """Let every source listen. Raises LocalFault with what to mend."""
-        for source in self._sources:
-            source.start()
+        """Let every source listen, or none. Raises LocalFault with what to mend."""
+        try:
+            for source in self._sources:
+                source.start()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Stop listening."""
@@ -103,9 +112,10 @@ class _Loop:
                 self.wake.wait(wait_s)
 
 
-def run(config: Config, *, clock: Clock, rng: random.Random) -> None:
-    """Run until SIGTERM or SIGINT. Raises ScoutAgentError when the daemon can't start."""
-    lock = _only_daemon(config.spool_file.parent)
+def run(config_file: Path, *, clock: Clock, rng: random.Random) -> None:
+    """Run until SIGTERM or SIGINT; SIGHUP reads the config anew. Raises ScoutAgentError when it can't start."""
+    config = configuration.load(config_file)
+    lock = only_daemon(config.spool_file.parent)
     stop, wakes = threading.Event(), (threading.Event(), threading.Event())
     faults: list[BaseException] = []
 
@@ -116,20 +126,29 @@ def run(config: Config, *, clock: Clock, rng: random.Random) -> None:
         signal.pthread_kill(main_thread, signal.SIGTERM)
 
     # Blocked before the threads start, so that only `sigwait` below receives them, at no wake-up while idle.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING | {signal.SIGHUP})
     intake_spool = Spool(config.spool_file, config.device.id, clock=clock, rng=rng)
     delivery_spool = Spool(config.spool_file, config.device.id, clock=clock, rng=rng)
-    client = httpx.Client(
-        timeout=httpx.Timeout(config.upload.stall_timeout_s, connect=config.upload.connect_timeout_s),
-        headers={"User-Agent": f"scout-agent/{VERSION}"},
-    )
     facts = DaemonFacts(pid=os.getpid(), version=VERSION, started_at=format_instant(clock.now()))
     board = Board(facts, lambda changed: _publish(config.status_file, changed))
-    sources = _sources(config, intake_spool, wakes[0].set, board.counters, clock=clock, rng=rng)
-    intake = Intake(sources, board.counters)
-    try:
+    live = LiveConfig(config_file, config, board, changed=wakes[0].set)
+
+    def build_intake(config: Config) -> Intake:
+        sources = _sources(config, intake_spool, wakes[0].set, board.counters, clock=clock, rng=rng)
+        intake = Intake(sources, board.counters)
         intake.start()
-        delivery = Delivery(config, delivery_spool, client, board, clock=clock, rng=rng)
+        return intake
+
+    def build_delivery(config: Config) -> Delivery:
+        return Delivery(config, delivery_spool, client_of(config), board, clock=clock, rng=rng)
+
+    with ExitStack() as opened:
+        opened.callback(lock.close)
+        # One loop looks at the file for both; the other is woken when there is something new.
+        delivery = opened.enter_context(closing(Renewed(live, live.look, build_delivery)))
+        intake = opened.enter_context(closing(Renewed(live, lambda: live.current, build_intake)))
+        nudged = {config_file.absolute(), *(Orders(config.spool_file.parent).folder / kind for kind in KINDS)}
+        nudges = opened.enter_context(closing(Nudges(nudged, wakes[1].set)))
         loops = [
             _Loop("intake", intake.step, wakes[0], stop, failed, board.counters),
             _Loop("delivery", delivery.step, wakes[1], stop, failed, board.counters),
@@ -137,18 +156,17 @@ def run(config: Config, *, clock: Clock, rng: random.Random) -> None:
         threads = [threading.Thread(target=loop.run, name=loop.name, daemon=True) for loop in loops]
         for thread in threads:
             thread.start()
+        nudges.start()
         log.info("agent_started", device=config.device.id, version=VERSION, pid=os.getpid())
-        signal.sigwait(_ENDING)
+        while signal.sigwait(_ENDING | {signal.SIGHUP}) == signal.SIGHUP:
+            live.ask()
+            wakes[1].set()
         stop.set()
         for wake in wakes:
             wake.set()
         for thread in threads:
             thread.join(STOP_WITHIN_S / len(threads))
         log.info("agent_stopped", device=config.device.id)
-    finally:
-        intake.close()
-        client.close()
-        lock.close()
     if faults:
         raise faults[0]
 
@@ -198,18 +216,3 @@ def _publish(path: Path, facts: DaemonFacts) -> None:
         write_safely(os.fsencode(path), msgspec.json.encode(facts), mode=0o644)
     except OSError as error:
         log.warning("status_not_written", file=str(path), error=error.strerror)
-
-
-def _only_daemon(folder: Path) -> TextIO:
-    """Hold the spool's lock: two daemons on one spool would send everything twice."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o750)
-        lock = (folder / "daemon.lock").open("a+")
-    except OSError as error:
-        raise LocalFault(f"{folder}: {error.strerror}. The agent's user must be able to write there.") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise LocalFault(f"{folder}: another scout-agent runs on this spool. Stop it first.") from None
-    return lock

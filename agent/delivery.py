@@ -1,23 +1,28 @@
-"""The delivery loop: seal, send one batch, call home, forget.
+"""The delivery loop: obey orders, seal, send one batch, call home, forget.
 
 May be relied on
 - A whole step stands in `Delivery.step` and looks for itself; nothing depends on an event having been heard.
 - Every outcome of a try is sorted here into one of: acknowledged, wait, pause for credentials, set aside, say
   so to a person. None of them touches a record that is not settled.
-- Times are this machine's monotonic ones; a stepping wall clock moves nothing but what is shown.
+- The oldest batch goes first. No answer to a single batch holds up the others for ever: one that troubles the
+  server lets the next one by, and when that is taken where it was not, it was refused for itself.
+- Times are this machine's monotonic ones; a stepping wall clock moves nothing but quiet hours and what is shown.
 """
 
 import random
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import httpx
 import structlog
 
 from agent import BUILT_ON, VERSION
-from agent.board import Board, ReportedFault
+from agent.board import Board, ReportedFault, ReportedSend
 from agent.clock import Clock
 from agent.config import Config
 from agent.counters import BATCHES_SENT, FAULTS, HEARTBEAT_ANSWERED, TEXT_BYTES_SENT
+from agent.credentials import Credentials
 from agent.errors import (
     BatchRefused,
     CredentialsRefused,
@@ -27,27 +32,58 @@ from agent.errors import (
     Wait,
 )
 from agent.heartbeat import call_home
+from agent.orders import Orders, PauseOrder, ReplayOrder, SendOrder
 from agent.pace import Pace, Route
+from agent.pause import Pause
+from agent.quiet_hours import quiet_until
+from agent.receipts import heed
 from agent.spool import Batch, SealLimits, Spool
-from agent.token import TokenFile
+from agent.transport import Flow
 from agent.upload import Connection, Parcel, by_bucket, by_endpoint
-from wire.heartbeat import AWAITED_MAX, SETTLED, Reply, resend_number
 from wire.record import format_instant
 
-CREDENTIALS_PAUSE_S = 60.0
-"""At most one try a minute with a token that was refused; a changed token file ends the pause."""
-
 TOKEN_LOOK_S = 5.0
+
+TROUBLED_AFTER = 10
+"""Server errors in a row after which a batch is suspected of causing them."""
+
 _PATHS = {"bucket": ("bucket",), "endpoint": ("endpoint",), "auto": ("bucket", "endpoint")}
+_SENDERS: dict[str, Callable[[Connection, Parcel], object]] = {"bucket": by_bucket, "endpoint": by_endpoint}
 
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class _Suspect:
+    """A batch that was not taken on a path, for a reason that may be its own."""
+
+    batch: Batch
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Sending:
+    """An order to deliver now: what was here then, past waits and quiet hours, once on each path."""
+
+    id: str
+    newest: int
+    paths_left: tuple[str, ...]
+
+
 class Delivery:
-    """The delivery loop: seal, send one batch, call home, forget."""
+    """The delivery loop for one config. Only what is in the spool and beside it outlives this."""
 
     def __init__(
-        self, config: Config, spool: Spool, client: httpx.Client, board: Board, *, clock: Clock, rng: random.Random
+        self,
+        config: Config,
+        spool: Spool,
+        client: httpx.Client,
+        board: Board,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        moved: Callable[[int], None] = lambda _bytes: None,
     ) -> None:
         self._config = config
         self._spool = spool
@@ -55,7 +91,7 @@ class Delivery:
         self._clock = clock
         self._rng = rng
         self._limits = SealLimits(config.batch.rows_max, config.batch.bytes_max, config.batch.age_max_s)
-        self._token = TokenFile(config.token_file)
+        self._credentials = Credentials(config.token_file, config.device.id, clock)
         self._connection = Connection(
             client,
             config.bucket_url,
@@ -63,7 +99,8 @@ class Delivery:
             config.heartbeat_url,
             config.server.api_key,
             config.upload.gzip_level,
-            token=lambda: self._token.read().text,
+            token=lambda: self._credentials.token().text,
+            flow=Flow(config.upload.rate_kbit_max, moved, clock),
         )
         self._route = Route(
             _PATHS[config.upload.mode],
@@ -73,11 +110,22 @@ class Delivery:
             failback_after_s=config.upload.failback_after_s,
         )
         self._home = Pace(clock, config.upload.retry_wait_max_s)
+        self._refusals = Pace(clock, config.upload.retry_wait_max_s)
         self._next_call_s = float("-inf")
-        self._paused_until_s = float("-inf")
+        self._suspect: _Suspect | None = None
+        self._sending: _Sending | None = None
+        self._orders = Orders(config.spool_file.parent)
+        self._orders.prepare()
+        self._pause = Pause(config.spool_file.parent, clock)
+        board.note(path=self._route.active)
+
+    def close(self) -> None:
+        """Let go of the network. The spool stays open."""
+        self._connection.client.close()
 
     def step(self) -> float:
         """Do what is due; return in how many seconds to come back."""
+        self._obey()
         self._spool.seal(self._limits, BUILT_ON)
         self._spool.retry_set_aside()
         # Nobody wakes this loop for new sales: looking so often seals them in time.
@@ -85,16 +133,23 @@ class Delivery:
         seal_due_s = self._spool.seal_due_in_s(self._limits)
         if seal_due_s is not None:
             waits_s.append(seal_due_s)
-        if self._is_paused():
+
+        if self._credentials.have_changed():
+            # What the old token was refused for may be welcome with this one.
+            self._suspect = None
+            self._spool.replay_set_aside()
+        if self._credentials.are_paused():
+            self._end_sending("the token was refused")
             return min(*waits_s, TOKEN_LOOK_S)
 
-        batch = self._spool.next_waiting()
+        batch = None if self._is_held() else self._next_batch()
         if batch is not None:
-            if self._route.ready_in_s() <= 0.0:
-                self._deliver(batch)
-            if self._spool.next_waiting() is not None:
-                waits_s.append(self._route.ready_in_s())
-        if self._is_paused():
+            path = self._path_for(batch)
+            wait_s = self._ready_in_s(batch, path)
+            if wait_s <= 0.0 and self._is_token_good():
+                self._deliver(batch, path)
+            waits_s.append(wait_s)
+        if self._credentials.are_paused():
             return min(*waits_s, TOKEN_LOOK_S)
 
         now_s = self._clock.monotonic_s()
@@ -103,44 +158,168 @@ class Delivery:
         waits_s.append(max(self._next_call_s - self._clock.monotonic_s(), self._home.ready_in_s()))
         return max(0.0, min(waits_s))
 
-    def _deliver(self, batch: Batch) -> None:
-        path = self._route.choose()
+    # What a technician asked for
+
+    def _obey(self) -> None:
+        with self._orders.taken(PauseOrder) as pause:
+            if pause is not None:
+                self._pause.begin(pause.for_s) if pause.for_s > 0.0 else self._pause.end()
+                log.info("pause_ordered", for_s=pause.for_s)
+        with self._orders.taken(ReplayOrder) as replay:
+            if replay is not None:
+                log.info("replay_ordered", batches=self._spool.replay_set_aside(replay.keys))
+        send = self._orders.take(SendOrder)
+        if send is not None and (self._sending is None or self._sending.id != send.id):
+            self._spool.seal(SealLimits(self._limits.rows_max, self._limits.bytes_max, 0.0), BUILT_ON)
+            self._sending = _Sending(send.id, self._spool.newest_waiting(), self._route.names)
+            self._route.hurry(self._route.active)
+            self._refusals.succeeded()
+            log.info("send_ordered")
+        if self._sending is not None:
+            oldest = self._spool.next_waiting()
+            if oldest is None or oldest.number > self._sending.newest:
+                self._end_sending(None)
+
+    def _end_sending(self, problem: str | None) -> None:
+        """Report on the order to deliver now, if there is one."""
+        if self._sending is None:
+            return
+        self._board.note(last_send=ReportedSend(self._sending.id, problem is None, problem or "delivered"))
+        self._sending = None
+        self._orders.done(SendOrder)
+
+    def _is_held(self) -> bool:
+        """Whether a pause or quiet hours keep uploads back now. An order to send passes quiet hours."""
+        paused_s = self._pause.keep()
+        quiet = ignored = None
+        if self._config.upload.quiet_hours and not self._clock.is_synced():
+            ignored = "the clock is not synchronised"
+        else:
+            quiet = quiet_until(self._config.upload.quiet_hours, self._clock.now().astimezone())
+        self._board.note(
+            paused_until=_to_the_minute(self._clock.now() + timedelta(seconds=paused_s)) if paused_s else None,
+            quiet_until=format_instant(quiet) if quiet else None,
+            quiet_hours_ignored=ignored,
+        )
+        if paused_s:
+            self._end_sending("uploads are paused: scout-agent resume")
+        return bool(paused_s) or (quiet is not None and self._sending is None)
+
+    # One try
+
+    def _next_batch(self) -> Batch | None:
+        """The oldest one; the one behind it, as a witness, when the oldest may be to blame for its last failure."""
+        oldest = self._spool.next_waiting()
+        if oldest is not None and self._suspect is not None and self._suspect.batch.number == oldest.number:
+            return self._spool.next_waiting(after=oldest.number) or oldest
+        return oldest
+
+    def _path_for(self, batch: Batch) -> str:
+        """A witness takes the path of what it is a witness to."""
+        if self._suspect is not None and self._suspect.batch.number < batch.number:
+            return self._suspect.path
+        return self._route.choose(avoiding=batch.refused_by)
+
+    def _ready_in_s(self, batch: Batch, path: str) -> float:
+        waits_s = [self._route.ready_in_s(path)]
+        if batch.refused_by:
+            waits_s.append(self._refusals.ready_in_s())
+        if self._credentials.have_expired():
+            waits_s.append(self._home.ready_in_s())
+        return max(waits_s)
+
+    def _is_token_good(self) -> bool:
+        """Ask at home first when the token seems to have expired: this clock may be wrong."""
+        return self._credentials.have_expired() is None or self._is_welcome()
+
+    def _deliver(self, batch: Batch, path: str) -> None:
         try:
             parcel = Parcel(batch.name.key, self._spool.body(batch), batch.sha256, batch.rows)
-            if path == "bucket":
-                by_bucket(self._connection, parcel)
-            else:
-                by_endpoint(self._connection, parcel)
+            _SENDERS[path](self._connection, parcel)
         except BatchRefused as fault:
-            self._refused(batch, fault, path)
+            self._fault(fault, "batch_refused", batch=batch.name.key, path=path)
+            self._refused(batch, str(fault), path)
         except CredentialsRefused as fault:
-            self._pause(fault)
+            self._lock_out(fault)
+            self._failed(batch, fault, path)
         except SpoolDamaged as fault:
             # The next batches are not to blame; this one stays in the spool, visible, for a person to look at.
             self._spool.refuse(batch, "damaged in the spool", refusals_max=1)
             self._fault(fault, "batch_damaged", batch=batch.name.key)
         except DeliveryFault as fault:
-            active = self._route.failed(path, (fault.retry_after_s if isinstance(fault, Wait) else None) or 0.0)
             self._fault(fault, "batch_not_sent", path=path, batch=batch.name.key)
-            if active != path:
-                log.warning("path_changed", now=active, after=path)
+            self._failed(batch, fault, path)
         else:
-            self._spool.accept(batch, path)
-            self._board.counters.add(BATCHES_SENT, path=path)
-            self._board.counters.add(TEXT_BYTES_SENT, batch.bytes, path=path)
-            if self._route.succeeded(path):
-                log.info("path_recovered", path=path)
-            self._cleared()
-            log.info("batch_uploaded", batch=batch.name.key, rows=batch.rows, path=path)
+            self._accepted(batch, path)
 
-    def _refused(self, batch: Batch, fault: BatchRefused, path: str) -> None:
+    def _accepted(self, batch: Batch, path: str) -> None:
+        self._spool.accept(batch, path)
+        self._board.counters.add(BATCHES_SENT, path=path)
+        self._board.counters.add(TEXT_BYTES_SENT, batch.bytes, path=path)
+        # A batch that only avoids the path that refused it says nothing about the others' way.
+        if batch.refused_by in (None, path) and self._route.succeeded(path):
+            log.info("path_recovered", path=path)
+        self._board.note(last_fault=None, path=path)
+        log.info("batch_uploaded", batch=batch.name.key, rows=batch.rows, path=path)
+        suspect, self._suspect = self._suspect, None
+        if suspect is None or suspect.batch.number == batch.number:
+            self._refusals.succeeded()
+        elif suspect.path == path:
+            self._refused(suspect.batch, suspect.reason, path)
+
+    def _refused(self, batch: Batch, reason: str, path: str) -> None:
         """Count a refusal only while the server accepts our token: else it is not the batch's own."""
-        self._fault(fault, "batch_refused", batch=batch.name.key, path=path)
-        if self._call_home() and self._spool.refuse(batch, str(fault), self._config.upload.refusals_max):
-            log.error("batch_set_aside", batch=batch.name.key, rows=batch.rows)
-            self._route.succeeded(path)
+        if not self._is_welcome():
+            self._try_failed(path)
+        elif self._spool.refuse(batch, reason, self._config.upload.refusals_max, by=path):
+            log.error("batch_set_aside", batch=batch.name.key, rows=batch.rows, reason=reason)
+            self._refusals.succeeded()
         else:
-            self._route.failed(path)
+            self._refusals.failed()
+
+    def _failed(self, batch: Batch, fault: DeliveryFault, path: str) -> None:
+        """Wait before the next try; let another batch by where this one may be the reason."""
+        self._suspect = None
+        is_usual_path = path == self._route.active
+        if not isinstance(fault, CredentialsRefused) or not is_usual_path:
+            self._try_failed(path, (fault.retry_after_s if isinstance(fault, Wait) else None) or 0.0)
+        if is_usual_path and self._may_be_its_own(fault, path):
+            self._suspect = _Suspect(batch, path, str(fault))
+
+    def _may_be_its_own(self, fault: DeliveryFault, path: str) -> bool:
+        """Whether the batch, rather than the way to the server, may be what is refused."""
+        if isinstance(fault, CredentialsRefused):
+            return True  # the witness shows it; until then nothing is asked twice a minute
+        if isinstance(fault, Wait):
+            is_asked_to_wait = fault.retry_after_s is not None or not fault.answered
+            if is_asked_to_wait or self._route.failures(path) < TROUBLED_AFTER:
+                return False
+        return self._is_welcome()
+
+    def _try_failed(self, path: str, at_least_s: float = 0.0) -> None:
+        active = self._route.failed(path, at_least_s)
+        if self._sending is not None:
+            active = self._send_otherwise(self._sending, path)
+        if active != path:
+            log.warning("path_changed", now=active, after=path)
+        self._board.note(path=active)
+
+    def _send_otherwise(self, sending: _Sending, path: str) -> str:
+        """Let an order to deliver now try each path once before it ends; return the path that is active."""
+        left = tuple(name for name in sending.paths_left if name != path)
+        if left:
+            self._sending = _Sending(sending.id, sending.newest, left)
+            self._route.hurry(left[0])
+        else:
+            fault = self._board.facts.last_fault
+            self._end_sending(f"{fault.message}: {fault.next_step}" if fault else "not delivered")
+        return self._route.active
+
+    # The call home
+
+    def _is_welcome(self) -> bool:
+        """Whether the server, asked now, accepts our token."""
+        return self._home.ready_in_s() <= 0.0 and self._call_home()
 
     def _call_home(self) -> bool:
         """Report, and act on the reply; True when the server answered."""
@@ -149,13 +328,13 @@ class Delivery:
                 self._connection,
                 self._spool,
                 version=VERSION,
-                token_expires_at=self._token.read().expires_at,
+                token_expires_at=self._credentials.token().expires_at,
                 spool_folder=self._config.spool_file.parent,
                 clock=self._clock,
                 rng=self._rng,
             )
         except CredentialsRefused as fault:
-            self._pause(fault)
+            self._lock_out(fault)
             return False
         except DeliveryFault as fault:
             self._home.failed((fault.retry_after_s if isinstance(fault, Wait) else None) or 0.0)
@@ -163,37 +342,23 @@ class Delivery:
             return False
         self._home.succeeded()
         self._board.counters.happened(HEARTBEAT_ANSWERED, self._clock.monotonic_s())
-        self._next_call_s = self._clock.monotonic_s() + self._config.heartbeat.interval_s
-        self._heed(reply, awaited)
+        self._credentials.accepted()
+        if self._board.facts.last_fault is not None and self._spool.next_waiting() is None:
+            self._board.note(last_fault=None)
+        has_more = heed(self._spool, reply, awaited, self._config.spool.keep_for_days)
+        self._next_call_s = self._clock.monotonic_s() + (0.0 if has_more else self._config.heartbeat.interval_s)
         return True
 
-    def _heed(self, reply: Reply, awaited: list[Batch]) -> None:
-        settled = [batch for batch in awaited if reply.batches.get(batch.awaited_key) == SETTLED]
-        if settled:
-            self._spool.settle(settled, reply.server_time)
-            log.info("batches_settled", batches=len(settled), rows=sum(batch.rows for batch in settled))
-        for batch in awaited:
-            resend = resend_number(reply.batches.get(batch.awaited_key, ""))
-            if resend is not None and resend > batch.name.resend:
-                self._spool.send_again(batch, resend)
-                log.warning("batch_asked_for_again", batch=batch.name.key, resend=resend)
-        awaited_again = self._spool.enter_generation(reply.generation)
-        if awaited_again:
-            log.warning("generation_changed", batches_awaited_again=awaited_again)
-        keep_for_days = max(self._config.spool.keep_for_days, reply.keep_for_days)
-        forgotten = self._spool.forget(_days_before(reply.server_time, keep_for_days))
-        if forgotten:
-            log.info("rows_forgotten", rows=forgotten)
-        if len(awaited) == AWAITED_MAX and settled:
-            self._next_call_s = self._clock.monotonic_s()
+    # What is told
 
-    def _is_paused(self) -> bool:
-        if self._token.changed():
-            self._paused_until_s = float("-inf")
-        return self._clock.monotonic_s() < self._paused_until_s
-
-    def _pause(self, fault: CredentialsRefused) -> None:
-        self._paused_until_s = self._clock.monotonic_s() + CREDENTIALS_PAUSE_S
+    def _lock_out(self, fault: CredentialsRefused) -> None:
+        """Pause, and say since when the token seems to be over where that is the reason."""
+        expired = self._credentials.have_expired()
+        if expired is not None:
+            fault = CredentialsRefused(
+                f"{fault}; by this device's clock the token expired at {format_instant(expired)}"
+            )
+        self._credentials.refused()
         self._fault(fault, "credentials_refused")
 
     def _fault(self, fault: ScoutAgentError, event: str, **fields: object) -> None:
@@ -203,10 +368,7 @@ class Delivery:
         next_step = fault.next_step if isinstance(fault, DeliveryFault) else "look at the message"
         self._board.note(last_fault=ReportedFault(kind, str(fault), next_step, format_instant(self._clock.now())))
 
-    def _cleared(self) -> None:
-        if self._board.facts.last_fault is not None:
-            self._board.note(last_fault=None)
 
-
-def _days_before(server_time: str, days: int) -> str:
-    return format_instant(datetime.fromisoformat(server_time).astimezone(UTC) - timedelta(days=days))
+def _to_the_minute(at: datetime) -> str:
+    """A moment as it is shown: measured anew at every step, it must not seem to change."""
+    return format_instant(datetime.fromtimestamp(round(at.timestamp() / 60) * 60, UTC))

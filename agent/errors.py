@@ -8,6 +8,7 @@ ScoutAgentError
 ├── SpoolRefused         this spool is not ours to open: another device's, or a newer agent's
 └── DeliveryFault        one try to deliver did not succeed
     ├── Wait             network or server trouble: try again, later each time, for ever
+    │   └── ClockWrong   no secure connection, and this device's clock is not to be believed: wait, and say so
     ├── CredentialsRefused   the token is missing, expired or refused: pause, keep the data
     ├── BatchRefused     this batch was refused for itself: set it aside after some tries, go on with the next
     └── OperatorNeeded   the address, the bucket or the answer is wrong: keep trying, seldom, and say so
@@ -56,9 +57,19 @@ class Wait(DeliveryFault):
     kind = "wait"
     next_step = "nothing: the agent keeps trying by itself"
 
-    def __init__(self, message: str | None = None, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, message: str | None = None, retry_after_s: float | None = None, *, answered: bool = False
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.answered = answered  # by a server, so that the batch itself may be what troubles it
+
+
+class ClockWrong(Wait):
+    """No secure connection while this device's clock is wrong."""
+
+    kind = "clock"
+    next_step = "let this device reach a time server, or set its clock (timedatectl); the agent then goes on by itself"
 
 
 class CredentialsRefused(DeliveryFault):
@@ -79,4 +90,4 @@ class OperatorNeeded(DeliveryFault):
     """The server's answer is not what this address should give."""
 
     kind = "operator"
-    next_step = "check the addresses under [server] in the config"
+    next_step = "check the addresses under [server] in the config, and whether this network asks for a login"

@@ -4,6 +4,7 @@ A rename or a new name is durable only once the folder that holds it was synced.
 """
 
 import os
+from pathlib import Path
 
 
 def sync_folder(folder: bytes) -> None:
@@ -25,3 +26,12 @@ def write_safely(path: bytes, content: bytes, mode: int = 0o640) -> None:
         os.fsync(file.fileno())
     os.replace(temporary, path)
     sync_folder(os.path.dirname(path) or b".")
+
+
+def signature_of(path: Path) -> tuple[int, int, int] | None:
+    """What changes whenever a file is replaced or written; None when it can't be seen."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns

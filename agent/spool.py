@@ -50,6 +50,7 @@ class Batch:
     name: BatchName
     sha256: str
     bytes: int
+    refused_by: str | None = None
 
     @property
     def rows(self) -> int:
@@ -60,6 +61,18 @@ class Batch:
     def awaited_key(self) -> str:
         """The name under which its receipt is awaited, whichever copy of it arrives."""
         return self.name.again(0).key
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A batch that was refused for itself, as a technician sees it."""
+
+    key: str
+    rows: int
+    refusals: int
+    reason: str | None
+    refused_by: str | None  # the path that refused it last
+    since: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +183,9 @@ class Spool:
             return None
         return max(0.0, limits.age_max_s - self._age_s(row["boot"], row["unsealed_since_mono_ms"]))
 
-    def next_waiting(self) -> Batch | None:
-        """The oldest batch that waits to be sent."""
-        row = self._connection.execute(_SQL["next_waiting"]).fetchone()
+    def next_waiting(self, after: int = 0) -> Batch | None:
+        """The oldest batch that waits to be sent, of those behind the batch numbered `after`."""
+        row = self._connection.execute(_SQL["next_waiting"], {"after": after}).fetchone()
         return _batch(row) if row else None
 
     def body(self, batch: Batch) -> bytes:
@@ -189,15 +202,16 @@ class Spool:
         """Note that the bucket or the endpoint took the bytes. The batch stays until it is settled."""
         self._mark("accept", batch, now=format_instant(self._clock.now()), by=by)
 
-    def refuse(self, batch: Batch, reason: str, refusals_max: int) -> bool:
-        """Count a refusal of the batch itself; True when that many set it aside."""
+    def refuse(self, batch: Batch, reason: str, refusals_max: int, by: str | None = None) -> bool:
+        """Count a refusal of the batch itself, by a path; True when that many set it aside."""
         with self._transaction():
-            self._connection.execute(_SQL["count_refusal"], {"number": batch.number, "reason": reason})
+            self._connection.execute(_SQL["count_refusal"], {"number": batch.number, "reason": reason, "by": by})
             changed = self._connection.execute(
                 _SQL["set_aside"],
                 {
                     "number": batch.number,
                     "refusals_max": refusals_max,
+                    "now": format_instant(self._clock.now()),
                     "mono_ms": self._clock.mono_ms(),
                     "boot": self._clock.boot,
                 },
@@ -211,6 +225,21 @@ class Spool:
             return 0
         with self._transaction():
             return self._connection.execute(_SQL["retry_set_aside"], parameters).rowcount
+
+    def replay_set_aside(self, keys: Sequence[str] = ()) -> int:
+        """Let batches that were set aside wait again at once, these or all; return how many."""
+        rows = self._connection.execute(_SQL["list_set_aside"]).fetchall()
+        chosen = [row["number"] for row in rows if not keys or row["key"] in keys]
+        if not chosen:
+            return 0
+        with self._transaction():
+            self._connection.executemany(_SQL["replay_set_aside"], [{"number": number} for number in chosen])
+        return len(chosen)
+
+    def newest_waiting(self) -> int:
+        """The number of the youngest batch that waits; 0 when none does."""
+        (number,) = self._connection.execute(_SQL["newest_waiting"]).fetchone()
+        return int(number)
 
     # Settling
 
@@ -430,12 +459,28 @@ class Spool:
 
 def read_state(path: Path) -> SpoolState:
     """Count what a spool holds without writing to it, whether the daemon runs or not."""
+    with _looking_into(path) as connection:
+        return _state(connection, path)
+
+
+def read_set_aside(path: Path) -> list[SetAside]:
+    """The batches that were set aside, the oldest first, without writing."""
+    with _looking_into(path) as connection:
+        return [
+            SetAside(row["key"], row["rows"], row["refusals"], row["refusal"], row["refused_by"], row["set_aside_at"])
+            for row in connection.execute(_SQL["list_set_aside"])
+        ]
+
+
+@contextmanager
+def _looking_into(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a spool that may not be written to. Trouble surfaces as LocalFault."""
     if not path.exists():
         raise LocalFault(f"{path} does not exist: no sale was ever taken here, or the config names another place.")
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
     connection.row_factory = sqlite3.Row
     try:
-        return _state(connection, path)
+        yield connection
     except sqlite3.Error as error:
         raise LocalFault(f"{path}: {error}") from error
     finally:
@@ -450,7 +495,7 @@ def _state(connection: sqlite3.Connection, path: Path) -> SpoolState:
 
 def _batch(row: sqlite3.Row) -> Batch:
     name = BatchName.parse(row["key"])
-    return Batch(row["number"], name.again(row["resend"]), row["sha256"], row["bytes"])
+    return Batch(row["number"], name.again(row["resend"]), row["sha256"], row["bytes"], row["refused_by"])
 
 
 def _extend(runs: list[tuple[int, int]], first: int, last: int) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import jwt
 
 from agent.errors import CredentialsRefused
+from agent.files import signature_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Token:
 
     text: str
     expires_at: datetime | None
+    subject: str | None = None
 
     def __repr__(self) -> str:
         """Never the token itself, which would end up in a traceback."""
@@ -35,22 +37,14 @@ class TokenFile:
 
     def changed(self) -> bool:
         """Whether the file is another one than at the last `read`."""
-        return _signature_of(self._path) != self._signature
+        return signature_of(self._path) != self._signature
 
     def read(self) -> Token:
         """The present token; raise CredentialsRefused, naming the file, when there is none."""
         if self.changed() or self._token is None:
-            self._signature, self._token = _signature_of(self._path), None
+            self._signature, self._token = signature_of(self._path), None
             self._token = _read(self._path)
         return self._token
-
-
-def _signature_of(path: Path) -> tuple[int, int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _read(path: Path) -> Token:
@@ -67,4 +61,5 @@ def _read(path: Path) -> Token:
         expires_at = datetime.fromtimestamp(claims["exp"], UTC) if "exp" in claims else None
     except (jwt.InvalidTokenError, TypeError, ValueError, OverflowError, OSError):
         raise CredentialsRefused(f"{path} does not hold a token") from None
-    return Token(text, expires_at)
+    subject = claims.get("sub")
+    return Token(text, expires_at, subject if isinstance(subject, str) else None)

@@ -10,22 +10,23 @@ and `code`; so the body counts first.
 """
 
 import gzip
-import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 
 import httpx
 import orjson
 
 from agent.errors import BatchRefused, CredentialsRefused, DeliveryFault, OperatorNeeded, Wait
+from agent.transport import Flow, post
 from wire.receipt import IngestAnswer, NotAReceipt
 
 RETRY_AFTER_MAX_S = 3600.0
 """A server may ask for patience, not for silence."""
 
 _BUSY = {408, 423, 425, 429, 503, 544}
-_OPERATOR_CODES = {"NoSuchBucket", "InvalidMimeType"}
+_LOGIN_WANTED = 511  # RFC 6585: a captive portal that is honest about itself
+_OPERATOR_CODES = {"NoSuchBucket", "InvalidMimeType", "FST_ERR_BAD_URL"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Connection:
     api_key: str
     gzip_level: int
     token: Callable[[], str]
+    flow: Flow = field(default_factory=Flow)
 
     def headers(self) -> dict[str, str]:
         """Credentials for one request. Raises CredentialsRefused when there is no token."""
@@ -70,7 +72,7 @@ def by_bucket(connection: Connection, parcel: Parcel) -> None:
     answer = _object(response)
     if response.status_code == 200:
         if answer is None or not str(answer.get("Key", "")).endswith(f"/{parcel.key}"):
-            raise OperatorNeeded(f"{url} answered 200, but not as a bucket answers")
+            raise OperatorNeeded(f"{url} answered 200, but not as a bucket answers{_page(response)}")
         return
     if answer is not None and _status_of(response, answer) == 409:
         return
@@ -95,22 +97,15 @@ def by_endpoint(connection: Connection, parcel: Parcel) -> IngestAnswer:
     try:
         answer = IngestAnswer.parse(response.content)
     except NotAReceipt as error:
-        raise OperatorNeeded(f"{url} answered {response.status_code}, but {error}") from None
+        raise OperatorNeeded(f"{url} answered {response.status_code}, but {error}{_page(response)}") from None
     if answer.lines != parcel.rows or answer.sha256 != parcel.sha256:
         raise OperatorNeeded(f"{url} acknowledged another batch than the one sent")
     return answer
 
 
 def send(connection: Connection, url: str, *, content: bytes, headers: dict[str, str]) -> httpx.Response:
-    """POST once; network trouble becomes Wait, with what to look at."""
-    try:
-        return connection.client.post(url, content=content, headers=headers | connection.headers())
-    except httpx.RequestError as error:
-        if isinstance(error.__cause__, ssl.SSLError) or "CERTIFICATE" in str(error):
-            raise Wait(f"{_host(url)}: the secure connection failed ({error}). Is this device's clock right?") from None
-        raise Wait(f"{_host(url)}: {_plain(error)}") from None
-    except httpx.InvalidURL as error:
-        raise OperatorNeeded(f"{url} is not an address: {error}") from None
+    """POST once with this device's credentials. Raises DeliveryFault when there is no answer, or no token."""
+    return post(connection.client, url, content, headers | connection.headers(), connection.flow)
 
 
 def fault_of(response: httpx.Response, url: str) -> DeliveryFault:
@@ -118,16 +113,16 @@ def fault_of(response: httpx.Response, url: str) -> DeliveryFault:
     answer = _object(response)
     status = _status_of(response, answer)
     code = str((answer or {}).get("code") or "")
-    said = f"{url.partition('?')[0]} answered {status}" + (f" {code}" if code else "")
-    if status in _BUSY or status >= 500:
+    said = f"{url.partition('?')[0]} answered {status}" + (f" {code}" if code else "") + _page(response)
+    if status in _BUSY or (status >= 500 and status != _LOGIN_WANTED) or _is_garbled(answer):
         # "Role does not exist" comes as a 500 with code DatabaseError and needs a person, but so does nothing
         # else that comes this way; waiting is right for all.
-        return Wait(said, retry_after_s=_retry_after_s(response))
-    if status == 401 or (status in (400, 403) and _about_token(status, answer)):
+        return Wait(said, retry_after_s=_retry_after_s(response), answered=True)
+    if status == 401 or _about_token(status, answer):
         return CredentialsRefused(said)
     if status == 413:
         return BatchRefused(said)  # a proxy says so in HTML, and only this batch is too large for it
-    if answer is None or code in _OPERATOR_CODES or status < 400 or status in (404, 405):
+    if answer is None or code in _OPERATOR_CODES or not 400 <= status < 500 or status in (404, 405, 407):
         return OperatorNeeded(said)
     return BatchRefused(said)
 
@@ -147,9 +142,28 @@ def _status_of(response: httpx.Response, answer: dict[str, object] | None) -> in
 
 
 def _about_token(status: int, answer: dict[str, object] | None) -> bool:
-    """Whether a refusal speaks of the token, or of its absence, rather than of this object."""
+    """Whether a refusal speaks of the token, or of its absence, rather than of this object.
+
+    A 403 that is no JSON comes from somebody in between, who knows nothing of tokens.
+    """
     message = str((answer or {}).get("message") or "").lower()
-    return "row-level security" not in message if status == 403 else "authorization" in message
+    if status == 403:
+        return answer is not None and "row-level security" not in message
+    return status == 400 and "authorization" in message
+
+
+def _is_garbled(answer: dict[str, object] | None) -> bool:
+    """Whether the storage server says that what reached it was not HTTP as we sent it."""
+    return answer is not None and answer.get("message") == "Client Error" and not answer.get("code")
+
+
+def _page(response: httpx.Response) -> str:
+    """Name what answers in a server's place where that shows."""
+    if response.is_redirect:
+        return " and points elsewhere, as a captive portal does"
+    if response.status_code == _LOGIN_WANTED or response.content[:64].lstrip().lower().startswith((b"<!doc", b"<html")):
+        return " with a web page: a captive portal or a proxy stands in between"
+    return ""
 
 
 def _retry_after_s(response: httpx.Response) -> float | None:
@@ -162,18 +176,3 @@ def _retry_after_s(response: httpx.Response) -> float | None:
     except (ValueError, KeyError, TypeError):
         return None
     return min(max(0.0, wait.total_seconds()), RETRY_AFTER_MAX_S)
-
-
-def _host(url: str) -> str:
-    return httpx.URL(url).netloc.decode("ascii", "replace")
-
-
-def _plain(error: httpx.RequestError) -> str:
-    """What happened, without a library's jargon."""
-    if isinstance(error, httpx.ConnectTimeout):
-        return "no answer to the connection attempt"
-    if isinstance(error, httpx.TimeoutException):
-        return "the transfer stalled"
-    if isinstance(error, httpx.ConnectError):
-        return f"can't connect ({error})"
-    return f"the connection broke ({type(error).__name__})"

@@ -33,6 +33,11 @@ class FakeClock:
         """Whether the wall clock is to be believed."""
         return self.synced
 
+    def sleep(self, seconds: float) -> None:
+        """Let so much time pass at once."""
+        if seconds > 0.0:
+            self.pass_s(seconds)
+
     def pass_s(self, seconds: float) -> None:
         """Let time pass on every clock."""
         self._elapsed_s += seconds

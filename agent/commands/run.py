@@ -4,7 +4,8 @@ import random
 import sys
 
 from agent.clock import SystemClock
-from agent.commands.options import ConfigOption, load
+from agent.commands.options import ConfigOption
+from agent.config import default_path
 from agent.logs import set_up_logs
 
 
@@ -13,4 +14,4 @@ def run(config: ConfigOption = None) -> None:
     from agent import daemon  # noqa: PLC0415  (no other command loads it)
 
     set_up_logs(sys.stderr)
-    daemon.run(load(config), clock=SystemClock(), rng=random.SystemRandom())
+    daemon.run(config or default_path(), clock=SystemClock(), rng=random.SystemRandom())

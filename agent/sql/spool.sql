@@ -75,22 +75,29 @@ set sealed_to = :last_seq,
 where number = :number and sealed_to = :first_seq - 1;
 
 -- next_waiting -- the oldest batch to send
-select number, key, sha256, bytes, resend from batches where state = 'waiting' order by number limit 1;
+select number, key, sha256, bytes, resend, refused_by
+from batches
+where state = 'waiting' and number > :after
+order by number
+limit 1;
+
+-- newest_waiting -- the youngest batch to send
+select coalesce(max(number), 0) from batches where state = 'waiting';
 
 -- epoch_number -- the number of an epoch
 select number from epochs where epoch = :epoch;
 
 -- accept -- the bytes left this machine
 update batches
-set state = 'accepted', accepted_at = :now, accepted_by = :by, refusals = 0, refusal = null
+set state = 'accepted', accepted_at = :now, accepted_by = :by, refusals = 0, refusal = null, refused_by = null
 where number = :number and state in ('waiting', 'set_aside');
 
 -- count_refusal -- whichever path refuses: two that take turns must not keep a batch in the way for ever
-update batches set refusals = refusals + 1, refusal = :reason where number = :number;
+update batches set refusals = refusals + 1, refusal = :reason, refused_by = :by where number = :number;
 
 -- set_aside -- refused often enough; the next batch goes on
 update batches
-set state = 'set_aside', set_aside_mono_ms = :mono_ms, set_aside_boot = :boot
+set state = 'set_aside', set_aside_at = :now, set_aside_mono_ms = :mono_ms, set_aside_boot = :boot
 where number = :number and state = 'waiting' and refusals >= :refusals_max;
 
 -- set_aside_due -- whether a batch was set aside a day or a boot ago
@@ -104,8 +111,17 @@ update batches
 set state = 'waiting'
 where state = 'set_aside' and (set_aside_boot <> :boot or set_aside_mono_ms <= :before_mono_ms);
 
+-- list_set_aside -- what was set aside, the oldest first
+select number, key, last_seq - first_seq + 1 as rows, refusals, refusal, refused_by, set_aside_at
+from batches
+where state = 'set_aside'
+order by number;
+
+-- replay_set_aside -- a technician wants it tried again; refusals stay counted
+update batches set state = 'waiting' where number = :number and state = 'set_aside';
+
 -- awaited -- accepted batches without a receipt
-select number, key, sha256, bytes, resend from batches where state = 'accepted' order by number limit :limit;
+select number, key, sha256, bytes, resend, refused_by from batches where state = 'accepted' order by number limit :limit;
 
 -- settle -- the server's ledger covers it
 update batches set state = 'settled', settled_at = :now where number = :number and state <> 'settled';

@@ -1,10 +1,11 @@
 """Fixtures of the agent's tests."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from agent_kit import FakeServer, a_server, open_spool
+from delivery_bench import Bench, benches
 from fakes import FakeClock
 
 from agent.spool import Spool
@@ -29,3 +30,16 @@ def server() -> Iterator[FakeServer]:
     """Give a server on a real socket."""
     with a_server() as running:
         yield running
+
+
+@pytest.fixture
+def make(tmp_path: Path, clock: FakeClock, server: FakeServer) -> Iterator[Callable[..., Bench]]:
+    """Give a way to make a delivery loop with other settings than the usual."""
+    with benches(tmp_path, clock, server) as made:
+        yield made
+
+
+@pytest.fixture
+def bench(make: Callable[..., Bench]) -> Bench:
+    """Return a delivery loop with the usual settings."""
+    return make()

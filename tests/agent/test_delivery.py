@@ -2,24 +2,16 @@
 
 import gzip
 import json
-import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
-from agent_kit import DEVICE, FakeServer, a_token, open_spool, sale, write_config
-from fakes import FakeClock
+from agent_kit import DEVICE, a_token
+from delivery_bench import DAY_S, Bench
 from structlog.testing import capture_logs
 
-from agent import config as configuration
-from agent.board import Board, DaemonFacts
-from agent.delivery import CREDENTIALS_PAUSE_S, Delivery
-from agent.spool import Spool
-from agent.status import look
+from agent.credentials import CREDENTIALS_PAUSE_S
 from wire.batch import BatchName
 
 ROW_LEVEL = b'{"statusCode":"403","code":"AccessDenied","message":"new row violates row-level security policy"}'
@@ -27,81 +19,6 @@ TOO_LARGE = b'{"statusCode":"413","code":"EntityTooLarge","message":"The object 
 REVOKED = b'{"code":"42501","message":"the device is revoked"}'
 EXPIRED = b'{"statusCode":"403","code":"AccessDenied","message":"\\"exp\\" claim timestamp check failed"}'
 PORTAL = b"<html>Free WiFi</html>"
-DAY_S = 24 * 3600.0
-
-
-@dataclass
-class Bench:
-    """A delivery loop with all that it touches."""
-
-    delivery: Delivery
-    board: Board
-    spool: Spool
-    server: FakeServer
-    clock: FakeClock
-    config: configuration.Config
-
-    def sell(self, *numbers: int) -> None:
-        """Each number becomes a sale and a batch of its own."""
-        for number in numbers:
-            self.spool.append([sale(number)])
-
-    def run_for(self, seconds: float) -> None:
-        """Let the loop run; it decides when to come back."""
-        end_s = self.clock.monotonic_s() + seconds
-        while self.clock.monotonic_s() <= end_s:
-            self.clock.pass_s(self.delivery.step() + 0.001)
-
-    def run_until_stored(self, wait_s: float = 0.0) -> float:
-        """Let the loop run, beginning in `wait_s`, until the server has something; return how long that took."""
-        start_s = self.clock.monotonic_s()
-        while not self.server.stored:
-            self.clock.pass_s(wait_s)
-            wait_s = self.delivery.step()
-        return self.clock.monotonic_s() - start_s
-
-    def paths(self) -> list[str]:
-        """Where deliveries went, in their order; calls home left out."""
-        names = {"storage": "bucket", "ingest-transaction": "endpoint"}
-        return [names[path.split("/")[1]] for path, _, _ in self.server.requests if "heartbeat" not in path]
-
-    def fault(self) -> Any:
-        """What the loop tells `status` while it runs."""
-        return self.board.facts.last_fault
-
-    def status(self) -> Any:
-        """What a technician would see."""
-        return look(self.config, clock=self.clock, version="test")
-
-
-@pytest.fixture
-def make(tmp_path: Path, clock: FakeClock, server: FakeServer) -> Iterator[Callable[..., Bench]]:
-    """Give a way to make a bench with other settings than the usual."""
-    opened: list[tuple[Spool, httpx.Client]] = []
-
-    def made(**sections: dict[str, Any]) -> Bench:
-        sections["batch"] = {"rows_max": 1, "age_max_s": 60.0} | sections.get("batch", {})
-        config = configuration.load(write_config(tmp_path, server.url, **sections))
-        (tmp_path / "sales").mkdir(exist_ok=True)
-        spool, client = open_spool(config.spool_file, clock), httpx.Client(timeout=5.0)
-        opened.append((spool, client))
-        board = Board(DaemonFacts(pid=1, version="test", started_at="2027-03-01T02:30:00.000Z"))
-        delivery = Delivery(config, spool, client, board, clock=clock, rng=random.Random(1))
-        bench = Bench(delivery, board, spool, server, clock, config)
-        delivery.step()  # the first call home
-        server.requests.clear()
-        return bench
-
-    yield made
-    for spool, client in opened:
-        spool.close()
-        client.close()
-
-
-@pytest.fixture
-def bench(make: Callable[..., Bench]) -> Bench:
-    """Return a bench with the usual settings."""
-    return make()
 
 
 def only_for(part: str, answer: tuple[int, bytes]) -> Callable[[str, bytes], tuple[int, bytes] | None]:
@@ -360,7 +277,7 @@ def test_only_the_settled_is_forgotten_and_only_by_the_servers_time(bench: Bench
     bench.sell(1, 2)
     bench.run_for(200.0)
     keys = list(bench.server.stored)
-    bench.clock.now_is(bench.clock.now() + timedelta(days=20_000))
+    bench.clock.now_is(bench.clock.now() + timedelta(days=20_000))  # and claims to be synchronised
     bench.run_for(200.0)
     assert bench.spool.state().settled_rows == 2
     bench.sell(3)
