@@ -7,13 +7,16 @@ May be relied on
 - A fault of this machine or of the network ends no loop, and a source in trouble holds up no other: the step
   is tried again. Faults are logged here and in the delivery loop, and nowhere below.
 - SIGTERM ends both loops between two commits; what was being sent is sent again under the same name.
+- A loop that dies ends the daemon with an error; one that hangs is shown and left to systemd's watchdog.
 """
 
+import faulthandler
 import fcntl
 import os
 import random
 import signal
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,19 +29,27 @@ import structlog
 
 from agent import VERSION
 from agent.board import Board, DaemonFacts
-from agent.clock import Clock
-from agent.config import Config
+from agent.clock import Clock, SystemClock
+from agent.config import Config, default_path, load
 from agent.delivery import Delivery
 from agent.errors import LocalFault
 from agent.files import write_safely
 from agent.intake import Source
+from agent.logs import set_up_logs
+from agent.progress import Progress
 from agent.sources.folder import FolderSource
 from agent.spool import Spool
+from agent.supervision import HEEDED, backlog_in_words, supervise
+from agent.systemd import Manager
 from wire.record import format_instant
 
 LOCAL_FAULT_PAUSE_S = 5.0
 STOP_WITHIN_S = 5.0
-_ENDING = {signal.SIGTERM, signal.SIGINT}
+SLACK_S = 120.0
+"""What a step may take beside the network: a name looked up, a card that takes its time, other writers."""
+
+READ_BYTES_PER_S = 1_000_000
+"""A device takes sales in at least so fast."""
 
 log = structlog.get_logger()
 
@@ -80,10 +91,12 @@ class _Loop:
     wake: threading.Event
     stop: threading.Event
     failed: Callable[[BaseException], None]
+    progress: Progress
 
     def run(self) -> None:
         while not self.stop.is_set():
             self.wake.clear()
+            self.progress.mark(self.name)
             try:
                 wait_s = self.step()
             except (LocalFault, sqlite3.OperationalError) as fault:
@@ -93,7 +106,15 @@ class _Loop:
                 self.failed(error)
                 return
             if wait_s > 0.0:
+                self.progress.mark(self.name, quiet_for_s=wait_s)
                 self.wake.wait(wait_s)
+
+
+def main(config: Path | None) -> None:
+    """Run as a program: logs to stderr, and the stacks too when the process is killed by its own fault."""
+    faulthandler.enable()
+    set_up_logs(sys.stderr)
+    run(load(config or default_path()), clock=SystemClock(), rng=random.SystemRandom())
 
 
 def run(config: Config, *, clock: Clock, rng: random.Random) -> None:
@@ -108,14 +129,20 @@ def run(config: Config, *, clock: Clock, rng: random.Random) -> None:
         faults.append(error)
         signal.pthread_kill(main_thread, signal.SIGTERM)
 
-    # Blocked before the threads start, so that only `sigwait` below receives them, at no wake-up while idle.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    def wake_all() -> None:
+        for wake in wakes:
+            wake.set()
+
+    # Blocked before the threads start, so that only `supervise` below receives them, at hardly a wake-up while idle.
+    signal.pthread_sigmask(signal.SIG_BLOCK, HEEDED)
+    manager, progress = Manager(os.environ), Progress(_limits_s(config), clock)
     intake_spool = Spool(config.spool_file, config.device.id, clock=clock, rng=rng)
     delivery_spool = Spool(config.spool_file, config.device.id, clock=clock, rng=rng)
     intake = Intake(_sources(config, intake_spool, wakes[0].set, clock=clock, rng=rng))
     client = httpx.Client(
         timeout=httpx.Timeout(config.upload.stall_timeout_s, connect=config.upload.connect_timeout_s),
         headers={"User-Agent": f"scout-agent/{VERSION}"},
+        event_hooks={"request": [lambda _request: progress.mark("delivery")]},
     )
     facts = DaemonFacts(pid=os.getpid(), version=VERSION, started_at=format_instant(clock.now()))
     board = Board(facts, lambda changed: _publish(config.status_file, changed))
@@ -123,17 +150,22 @@ def run(config: Config, *, clock: Clock, rng: random.Random) -> None:
         intake.start()
         delivery = Delivery(config, delivery_spool, client, board, clock=clock, rng=rng)
         loops = [
-            _Loop("intake", intake.step, wakes[0], stop, failed),
-            _Loop("delivery", delivery.step, wakes[1], stop, failed),
+            _Loop("intake", intake.step, wakes[0], stop, failed, progress),
+            _Loop("delivery", delivery.step, wakes[1], stop, failed, progress),
         ]
         threads = [threading.Thread(target=loop.run, name=loop.name, daemon=True) for loop in loops]
         for thread in threads:
             thread.start()
         log.info("agent_started", device=config.device.id, version=VERSION, pid=os.getpid())
-        signal.sigwait(_ENDING)
+        supervise(
+            manager,
+            progress,
+            words=lambda: backlog_in_words(config.spool_file),
+            look_again=wake_all,
+            stacks_to=sys.stderr,
+        )
         stop.set()
-        for wake in wakes:
-            wake.set()
+        wake_all()
         for thread in threads:
             thread.join(STOP_WITHIN_S / len(threads))
         log.info("agent_stopped", device=config.device.id)
@@ -160,6 +192,15 @@ def _sources(
             rng=rng,
         )
     ]
+
+
+def _limits_s(config: Config) -> dict[str, float]:
+    """How long one piece of work of each loop may take without a sign: longer than the slowest good one."""
+    upload = config.upload
+    return {
+        "intake": SLACK_S + config.folder.file_bytes_max / READ_BYTES_PER_S,
+        "delivery": SLACK_S + upload.connect_timeout_s + 2 * upload.stall_timeout_s,
+    }
 
 
 def _publish(path: Path, facts: DaemonFacts) -> None:

@@ -1,16 +1,10 @@
 """`run`: the daemon in the foreground, as systemd starts it."""
 
-import random
-import sys
-
-from agent.clock import SystemClock
-from agent.commands.options import ConfigOption, load
-from agent.logs import set_up_logs
+from agent.commands.options import ConfigOption
 
 
 def run(config: ConfigOption = None) -> None:
     """Run until stopped: what the systemd service does."""
     from agent import daemon  # noqa: PLC0415  (no other command loads it)
 
-    set_up_logs(sys.stderr)
-    daemon.run(load(config), clock=SystemClock(), rng=random.SystemRandom())
+    daemon.main(config)
