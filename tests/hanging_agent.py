@@ -1,6 +1,6 @@
-"""scout-agent as it is, but its intake hangs for ever once a file named `hang` lies in the till's folder.
+"""scout-agent as it is, but its intake hangs for ever once a file named `.hang` lies in the till's folder.
 
-One named `die` ends the intake's thread by an error that nobody foresaw. It is impatient, too: what takes minutes in
+One named `.die` ends the intake's thread by an error that nobody foresaw. It is impatient, too: what takes minutes in
 a shop takes a second here. Only tests start it.
 """
 
@@ -17,9 +17,9 @@ class HangingFolder(folder.FolderSource):
     def step(self) -> float:
         """Take what is ready, unless told otherwise."""
         here = Path(self._folder.decode())
-        if (here / "hang").exists():
+        if (here / ".hang").exists():
             threading.Event().wait()
-        if (here / "die").exists():
+        if (here / ".die").exists():
             raise RuntimeError("nobody foresaw this")
         return super().step()
 

@@ -140,7 +140,7 @@ def test_a_hung_loop_starves_the_watchdog_and_shows_where_it_stands(
     sales = config.parent / "sales"
     (sales / "day.jsonl").write_bytes(sale(1, customer=MARKER) + b"\n")
     until(lambda: "batches_settled" in service.events(), "it works")
-    (sales / "hang").touch()
+    (sales / ".hang").touch()
     until(lambda: "loop_hung" in service.events(), "the hang is seen")
     fed = listener.listen().count("WATCHDOG=1")
     states = len(listener.listen())
@@ -158,7 +158,7 @@ def test_a_hung_loop_starves_the_watchdog_and_shows_where_it_stands(
 def test_a_dead_loop_ends_the_daemon_with_an_error(config: Path, listener: Listener, service: Service) -> None:
     """So that systemd starts it anew instead of watching half of it."""
     until(lambda: "READY=1" in listener.listen(), "it runs")
-    (config.parent / "sales" / "die").touch()
+    (config.parent / "sales" / ".die").touch()
 
     assert service.process.wait(20) == 1
     assert "nobody foresaw this" in service.log.read_text()
