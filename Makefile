@@ -9,7 +9,15 @@ STAMP := $(VENV)/installed-$(shell cat requirements/dev.txt pyproject.toml | cks
 UV_LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header pyproject.toml
 
-.PHONY: help demo test test-root install lint format lock clean
+need_root = if [ "$$(id -u)" != 0 ]; then echo "make $(1) needs root: run 'sudo make $(1)'" >&2; exit 1; fi
+
+# What `make test` leaves to the targets of their own.
+ELSEWHERE := root or service or power
+ifeq ($(shell command -v systemd-analyze),)
+ELSEWHERE += or analyze
+endif
+
+.PHONY: help demo test test-root test-service install lint format lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,12 +37,17 @@ demo: $(STAMP)  ## three tills, an outage, a kill: every sale in gold, to the ce
 	@$(BIN)/python deploy/demo/demo.py
 
 test: $(STAMP)  ## unit, integration on a real PostgreSQL, end to end
-	@$(BIN)/python -m pytest -m "not root"
-	@if [ "$$(id -u)" != 0 ]; then echo "not run here: make test-root (needs root)"; fi
+	@$(BIN)/python -m pytest -m "not ($(ELSEWHERE))"
+	@echo "not run here, each needs root: make test-root, make test-service (a real systemd)"
 
 test-root: $(STAMP)  ## the tests that need root
-	@if [ "$$(id -u)" != 0 ]; then echo "make test-root needs root: run 'sudo make test-root'" >&2; exit 1; fi
-	@$(BIN)/python -m pytest -m root
+	@$(call need_root,$@)
+	@$(BIN)/python -m pytest -m "root and not (service or power)"
+
+test-service: $(STAMP)  ## the systemd unit on a real systemd (root; installs systemd-container)
+	@$(call need_root,$@)
+	@command -v systemd-nspawn >/dev/null || apt-get install --yes --no-install-recommends systemd-container
+	@$(BIN)/python -m pytest -m "service or analyze"
 
 lint: $(STAMP)  ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check .

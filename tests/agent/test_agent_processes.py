@@ -27,7 +27,7 @@ QUICK = {
 
 def agent_command(config: Path, *arguments: str) -> list[str]:
     """Write the command line as the installed program has it."""
-    return [sys.executable, "-c", "from agent.cli import main; main()", *arguments, "--config", str(config)]
+    return [sys.executable, "-c", "from agent.__main__ import main; main()", *arguments, "--config", str(config)]
 
 
 def run_agent(config: Path, *arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
