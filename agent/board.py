@@ -28,6 +28,14 @@ class DaemonFacts:
     version: str
     started_at: str
     last_fault: ReportedFault | None = None
+    path: str | None = None  # by which batches leave now
+    paused_until: str | None = None  # a person paused delivery
+    quiet_until: str | None = None  # the hours in which nothing is sent
+    config_refused: str | None = None  # why the changed config is not in force
+    clock_offset_s: float | None = None  # the server's clock minus this device's
+    intake_refused: str | None = None  # why no sale can be taken, e.g. a full spool
+    source_faults: tuple[tuple[str, str], ...] = ()  # which source takes nothing, and why
+    kept_shortened: bool = False  # settled sales leave early, for the disk is nearly full
 
 
 class Board:

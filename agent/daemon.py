@@ -21,19 +21,20 @@ from pathlib import Path
 from typing import TextIO
 
 import httpx
-import msgspec
 import structlog
 
 from agent import VERSION
 from agent.board import Board, DaemonFacts
 from agent.clock import Clock
-from agent.config import Config
+from agent.config import Config, runtime_directory
 from agent.delivery import Delivery
 from agent.errors import LocalFault
-from agent.files import write_safely
 from agent.intake import Source
+from agent.published import Publisher
 from agent.sources.folder import FolderSource
 from agent.spool import Spool
+from agent.status import look, places_of
+from agent.verdict import Status
 from wire.record import format_instant
 
 LOCAL_FAULT_PAUSE_S = 5.0
@@ -99,7 +100,7 @@ class _Loop:
 def run(config: Config, *, clock: Clock, rng: random.Random) -> None:
     """Run until SIGTERM or SIGINT. Raises ScoutAgentError when the daemon can't start."""
     lock = _only_daemon(config.spool_file.parent)
-    stop, wakes = threading.Event(), (threading.Event(), threading.Event())
+    stop, wakes = threading.Event(), (threading.Event(), threading.Event(), threading.Event())
     faults: list[BaseException] = []
 
     main_thread = threading.main_thread().ident or 0
@@ -118,13 +119,15 @@ def run(config: Config, *, clock: Clock, rng: random.Random) -> None:
         headers={"User-Agent": f"scout-agent/{VERSION}"},
     )
     facts = DaemonFacts(pid=os.getpid(), version=VERSION, started_at=format_instant(clock.now()))
-    board = Board(facts, lambda changed: _publish(config.status_file, changed))
+    board = Board(facts, lambda _changed: wakes[2].set())
+    publisher = _publisher(config, board, clock)
     try:
         intake.start()
         delivery = Delivery(config, delivery_spool, client, board, clock=clock, rng=rng)
         loops = [
             _Loop("intake", intake.step, wakes[0], stop, failed),
             _Loop("delivery", delivery.step, wakes[1], stop, failed),
+            _Loop("status", publisher.step, wakes[2], stop, _status_failed),
         ]
         threads = [threading.Thread(target=loop.run, name=loop.name, daemon=True) for loop in loops]
         for thread in threads:
@@ -162,12 +165,27 @@ def _sources(
     ]
 
 
-def _publish(path: Path, facts: DaemonFacts) -> None:
-    """Tell `status` what only the daemon knows. Losing it loses nothing."""
-    try:
-        write_safely(os.fsencode(path), msgspec.json.encode(facts), mode=0o644)
-    except OSError as error:
-        log.warning("status_not_written", file=str(path), error=error.strerror)
+def _publisher(config: Config, board: Board, clock: Clock) -> Publisher:
+    """What tells everybody on this machine how the daemon is doing."""
+    places = places_of(config)
+
+    def look_now() -> Status:
+        return look(places, running=True, daemon=board.facts, published=None, clock=clock, version=VERSION)
+
+    spool, journal = config.spool_file, config.spool_file.with_name(config.spool_file.name + "-wal")
+    return Publisher(
+        config.status_file,
+        look_now,
+        lambda: board.facts,
+        (spool, journal, config.token_file),
+        in_memory=runtime_directory() is not None,
+        clock=clock,
+    )
+
+
+def _status_failed(error: BaseException) -> None:
+    """A defect in what only shows must not end what takes and delivers."""
+    log.error("status_stopped", error=type(error).__name__)
 
 
 def _only_daemon(folder: Path) -> TextIO:

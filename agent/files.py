@@ -16,10 +16,14 @@ def sync_folder(folder: bytes) -> None:
 
 
 def write_safely(path: bytes, content: bytes, mode: int = 0o640) -> None:
-    """Write a file so that after a cut at any moment it is there whole, as before, or not at all."""
+    """Write a file so that after a cut at any moment it is there whole, as before, or not at all.
+
+    It gets exactly this mode, whatever the umask.
+    """
     temporary = path + b".tmp"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, mode)
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -20,4 +20,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object instea
 
 def load(path: Path | None) -> configuration.Config:
     """Read the config named on the command line, or the usual one. Raises Misconfigured."""
-    return configuration.load(path or configuration.default_path())
+    return configuration.load(path_of(path))
+
+
+def path_of(path: Path | None) -> Path:
+    """The config file named on the command line, or the usual one."""
+    return path or configuration.default_path()
