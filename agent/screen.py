@@ -14,6 +14,7 @@ from agent.verdict import NEARLY_FULL_HOURS, TOKEN_DUE_DAYS, Status, shown_time
 
 WIDTH = 80
 _LABEL = 14
+_RESULT = 13
 _HOURS_SHOWN_MAX = 24 * 99
 _STYLES = {"red": "\x1b[1;31m", "yellow": "\x1b[33m", "green": "\x1b[32m", "": ""}
 _VERDICTS = (
@@ -41,6 +42,17 @@ def draw(status: Status, *, width: int = WIDTH, colours: bool = False) -> list[s
         lines += _paragraph("   ", f"DO: {problem.next_step}", "", width, colours=colours)
     style, verdict = _VERDICTS[status.exit_status]
     return [*lines, "", *_paragraph("", verdict, style, width, colours=colours)]
+
+
+def draw_finding(name: str, result: str, message: str, next_step: str, *, width: int, colours: bool) -> list[str]:
+    """One line of the doctor's, and what to do next below it."""
+    style = {"ok": "green", "attention": "yellow", "broken": "red"}.get(result, "")
+    word = _coloured(f"{result:<{_RESULT}}", style, colours=colours)
+    first, *rest = _paragraph(" " * (_LABEL + _RESULT), message, "", width, colours=False)
+    lines = [f"{name:<{_LABEL}}{word}{first.strip()}".rstrip(), *rest]
+    if next_step:
+        lines += _paragraph(" " * (_LABEL + _RESULT), f"DO: {next_step}", "", width, colours=False)
+    return lines
 
 
 def draw_age(status: Status, now: datetime, *, width: int = WIDTH) -> list[str]:

@@ -51,6 +51,12 @@ def view(path: Path, *, clock: Clock) -> SpoolView:
         )
 
 
+def statistics(path: Path) -> dict[str, int]:
+    """How much there is of what, by name. Raises LocalFault."""
+    with reading_database(path) as connection:
+        return dict(connection.execute(_SQL["statistics"]).fetchall())
+
+
 def quick_check(path: Path, *, limit_s: float, clock: Clock) -> bool:
     """Let SQLite check the file; False when that took longer than it may.
 

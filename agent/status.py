@@ -65,9 +65,9 @@ def status_of(config_file: Path, *, clock: Clock, version: str) -> Sight:
     Raises LocalFault when that is nothing: config or spool is closed to them, and no daemon has published.
     """
     try:
-        places, problem = _places_in(config_file)
+        places, problem = places_in(config_file)
         published = published_for(places.device, places.spool_file.parent)
-        running = _is_running(places.spool_file.parent)
+        running = is_running(places.spool_file.parent)
         daemon = as_of_now(published).daemon if published and running else None
         status = look(
             places,
@@ -124,7 +124,7 @@ def look(
     )
 
 
-def _places_in(config_file: Path) -> tuple[Places, Problem | None]:
+def places_in(config_file: Path) -> tuple[Places, Problem | None]:
     """Where things lie; when the config is refused, as far as it tells, and why it is refused.
 
     Raises ConfigForbidden.
@@ -160,7 +160,7 @@ def _places_despite(config_file: Path) -> Places:
     )
 
 
-def _is_running(folder: Path) -> bool:
+def is_running(folder: Path) -> bool:
     """The daemon holds this lock for as long as it lives, however it dies."""
     try:
         with (folder / "daemon.lock").open() as lock:

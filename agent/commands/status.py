@@ -1,6 +1,5 @@
 """`status`: how this device is doing."""
 
-import os
 import shutil
 import sys
 import threading
@@ -12,13 +11,12 @@ import typer
 
 from agent import VERSION
 from agent.clock import SystemClock
-from agent.commands.options import ConfigOption, JsonOption, path_of
+from agent.commands.options import ConfigOption, JsonOption, columns, is_terminal, path_of, uses_colours
 from agent.errors import LocalFault
-from agent.screen import WIDTH, draw, draw_age
+from agent.screen import draw, draw_age
 from agent.status import Sight, status_of
 
 REDRAW_S = 2.0
-COLUMNS_MIN = 40
 BROKEN = 2
 
 _HOME, _CLEAR, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[2J", "\x1b[K", "\x1b[J"
@@ -34,7 +32,7 @@ def status(
 
     Works with the agent stopped. Exit status: 0 all is well, 1 somebody has to see to something, 2 broken.
     """
-    if watch and (as_json or not _is_terminal()):
+    if watch and (as_json or not is_terminal()):
         raise typer.BadParameter("--watch redraws a terminal: leave it out for files, pipes and --json")
     clock = SystemClock()
     try:
@@ -67,10 +65,5 @@ def _watch(config: Path, clock: SystemClock) -> Sight:
 
 
 def _lines(sight: Sight, clock: SystemClock) -> list[str]:
-    width = max(COLUMNS_MIN, min(WIDTH, shutil.get_terminal_size().columns)) if _is_terminal() else WIDTH
-    lines = draw(sight.status, width=width, colours=_is_terminal() and not os.environ.get("NO_COLOR"))
-    return [*draw_age(sight.status, clock.now(), width=width), *lines] if sight.is_published else lines
-
-
-def _is_terminal() -> bool:
-    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    lines = draw(sight.status, width=columns(), colours=uses_colours())
+    return [*draw_age(sight.status, clock.now(), width=columns()), *lines] if sight.is_published else lines

@@ -49,3 +49,24 @@ select avg(length(cast(line as blob))) from (select line from records order by p
 
 -- quick_check -- "ok", or the first thing that is wrong
 pragma quick_check(1);
+
+-- statistics -- how much there is of what
+select 'epochs' as name, count(*) as value from epochs
+union all
+select 'batches ' || state, count(*) from batches group by state
+union all
+select 'rows ' || state, sum(last_seq - first_seq + 1) from batches group by state
+union all
+select 'bytes ' || state, sum(bytes) from batches group by state
+union all
+select 'batches refused', count(*) from batches where refusals > 0
+union all
+select 'batches asked for again', count(*) from batches where resend > 0
+union all
+select 'rows unsealed', coalesce(sum(head - sealed_to), 0) from epochs
+union all
+select 'page_size', page_size from pragma_page_size
+union all
+select 'page_count', page_count from pragma_page_count
+union all
+select 'free pages', freelist_count from pragma_freelist_count;
