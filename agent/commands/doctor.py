@@ -23,7 +23,7 @@ EXAMPLES = """\b
 Examples:
   sudo scout-agent doctor
   sudo scout-agent doctor --bundle /tmp/shop-05.tar.gz
-  sudo scout-agent doctor --json | jq '.findings[] | select(.result == "broken")'"""
+  sudo scout-agent doctor --json | jq .findings"""
 
 
 def doctor(
@@ -35,10 +35,11 @@ def doctor(
         typer.Option("--bundle", help="Also write this .tar.gz for those who help. It holds no secret and no sale."),
     ] = None,
 ) -> None:
-    """Check everything between the till and the server, and say what to mend first.
+    """Find out why this device does not deliver.
 
-    Nothing is stored, here or at the server. What hangs on something broken is not checked. Exit status: 0 all is
-    well, 1 somebody has to see to something, 2 broken.
+    Checks everything between the till and the server, one after the other, and says what to do about it. Nothing is
+    stored, here or at the server. What hangs on something broken is not checked. Exit status: 0 all is well, 1
+    somebody has to see to something, 2 broken.
     """
     from agent.doctor.finding import exit_status  # noqa: PLC0415  (only this command needs a network)
     from agent.doctor.round import examination  # noqa: PLC0415

@@ -22,6 +22,13 @@ BROKEN = 2
 _HOME, _CLEAR, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[2J", "\x1b[K", "\x1b[J"
 
 
+EXAMPLES = """\b
+Examples:
+  scout-agent status                 one screen
+  scout-agent status --watch         the same, every 2 seconds until Ctrl-C
+  scout-agent status --json | jq .rows_not_sent"""
+
+
 def status(
     config: ConfigOption = None,
     *,
