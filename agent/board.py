@@ -7,10 +7,7 @@ tells `changed`. Losing it all, at a kill, loses nothing but what can be seen ag
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from agent.counters import Counters
 
@@ -48,6 +45,10 @@ class DaemonFacts:
     quiet_hours_ignored: str | None = None  # why
     config_refused: str | None = None  # why the config file as it stands is not in force
     last_send: ReportedSend | None = None
+    clock_offset_s: float | None = None  # the server's clock minus this device's
+    intake_refused: str | None = None  # why no sale can be taken, e.g. a full spool
+    source_faults: tuple[tuple[str, str], ...] = ()  # which source takes nothing, and why
+    kept_shortened: bool = False  # settled sales leave early, for the disk is nearly full
 
 
 class Board:
@@ -72,11 +73,3 @@ class Board:
             if facts != self._facts:
                 self._facts = facts
                 self._changed(facts)
-
-
-def read_facts(path: Path) -> DaemonFacts | None:
-    """What a daemon left in its status file; None when it is not there, or not whole."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=DaemonFacts)
-    except (OSError, msgspec.MsgspecError):
-        return None

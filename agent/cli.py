@@ -11,26 +11,33 @@ import structlog
 import typer
 
 from agent import VERSION
-from agent.commands import config, set_aside
-from agent.commands.add import add
-from agent.commands.delivery import pause, resume, send
-from agent.commands.run import run
-from agent.commands.status import status
+from agent.commands import add, config, delivery, doctor, run, set_aside, status
 from agent.errors import ScoutAgentError
 
 EXIT_USAGE = 64
 
+EXAMPLES = """\b
+Begin with:
+  scout-agent config check      is the config good, and what follows from it?
+  scout-agent status            how is this device, and what is to be done?
+  scout-agent doctor            why does it not deliver?
+  scout-agent COMMAND --help    more of each, with examples"""
+
+# Plain help: it is read over ssh, on a phone, where boxes and colours are in the way.
 app = typer.Typer(
     help="Takes sales from this shop's till, keeps them safe, and delivers them.",
+    epilog=EXAMPLES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
-app.command()(run)
-app.command()(status)
-app.command()(add)
-app.command()(pause)
-app.command()(resume)
-app.command()(send)
+app.command(epilog=run.EXAMPLES)(run.run)
+app.command(epilog=status.EXAMPLES)(status.status)
+app.command(epilog=doctor.EXAMPLES)(doctor.doctor)
+app.command(epilog=add.EXAMPLES)(add.add)
+app.command()(delivery.pause)
+app.command()(delivery.resume)
+app.command()(delivery.send)
 app.add_typer(set_aside.app, name="set-aside")
 app.add_typer(config.app, name="config")
 
@@ -57,7 +64,11 @@ def main() -> None:
     try:
         result = app(standalone_mode=False)
     except typer.TyperException as error:
-        typer.echo(f"scout-agent: {error} (scout-agent --help lists what there is)", err=True)
+        message = str(error)
+        # Without a command, the message is the help itself.
+        is_help = message.startswith("Usage:")
+        sentence = message if is_help else f"scout-agent: {message} (scout-agent --help lists what there is)"
+        typer.echo(sentence, err=True)
         sys.exit(EXIT_USAGE)
     except typer.Abort:
         sys.exit(130)

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from agent.errors import Misconfigured
+from agent.errors import ConfigForbidden, Misconfigured
 from agent.loopback import NotLoopback, listen_address
 from agent.quiet_hours import quiet_hours_problem
 from wire.device import device_id_problem
@@ -23,6 +23,8 @@ from wire.record import PAYLOAD_BYTES_MAX
 
 CONFIG_VARIABLE = "SCOUT_AGENT_CONFIG"
 CONFIG_DEFAULT = Path("/etc/scout-agent/config.toml")
+RUNTIME_DEFAULT = Path("/run/scout-agent")
+STATUS_FILE = "status.json"
 BUCKET = "scout-ingest"
 SOCKET_PATH_BYTES_MAX = 100  # the system takes 107; four are for the name under which it is made
 
@@ -141,8 +143,8 @@ class Config(_Section, frozen=True):
 
     @property
     def status_file(self) -> Path:
-        """Where the daemon tells `status` what only it knows; in systemd's runtime directory if there is one."""
-        return Path(os.environ.get("RUNTIME_DIRECTORY") or self.spool.directory) / "status.json"
+        """Where the daemon publishes its status: in systemd's runtime directory, not on the card, if there is one."""
+        return (runtime_directory() or Path(self.spool.directory)) / STATUS_FILE
 
     @property
     def bucket_url(self) -> str:
@@ -164,6 +166,12 @@ class Config(_Section, frozen=True):
         return self.server.base_url.rstrip("/")
 
 
+def runtime_directory() -> Path | None:
+    """Where systemd lets the agent keep what need not outlive it: in memory. None when not started by systemd."""
+    first = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    return Path(first) if first else None
+
+
 def default_path() -> Path:
     """The config file when none is named: SCOUT_AGENT_CONFIG, else the packaged place."""
     return Path(os.environ.get(CONFIG_VARIABLE) or CONFIG_DEFAULT)
@@ -177,6 +185,8 @@ def load(path: Path) -> Config:
         raise Misconfigured(
             f"{path} does not exist. Copy config.example.toml there, or name another file with --config."
         ) from None
+    except PermissionError:
+        raise ConfigForbidden(f"{path}: this user may not read it.") from None
     except OSError as error:
         raise Misconfigured(f"{path}: {error.strerror}. The agent's user must be able to read it.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

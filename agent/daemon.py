@@ -20,16 +20,14 @@ import threading
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-import msgspec
 import structlog
 
 from agent import VERSION
 from agent import config as configuration
 from agent.board import Board, DaemonFacts
 from agent.clock import Clock, SystemClock
-from agent.config import Config
+from agent.config import Config, runtime_directory
 from agent.delivery import Delivery
-from agent.files import write_safely
 from agent.intake_loop import Intake, sources_of
 from agent.lock import only_daemon
 from agent.logs import set_up_logs
@@ -37,11 +35,14 @@ from agent.loop import Loop
 from agent.nudge import Nudges
 from agent.orders import KINDS, Orders
 from agent.progress import Progress
+from agent.published import Publisher
 from agent.reload import LiveConfig, Renewed
 from agent.spool import Spool
+from agent.status import look, places_of
 from agent.supervision import HEEDED, backlog_in_words, supervise
 from agent.systemd import Manager
 from agent.transport import client_of
+from agent.verdict import Status
 from wire.record import format_instant
 
 STOP_WITHIN_S = 5.0
@@ -76,9 +77,9 @@ def run(config_file: Path, *, clock: Clock, rng: random.Random) -> None:
         # Blocked before the threads start, so that only `supervise` receives them, at hardly a wake-up while idle.
         signal.pthread_sigmask(signal.SIG_BLOCK, HEEDED)
         progress = Progress(_limits_s(config), clock)
-        intake_wake, delivery_wake = threading.Event(), threading.Event()
+        intake_wake, delivery_wake, status_wake = threading.Event(), threading.Event(), threading.Event()
         facts = DaemonFacts(pid=os.getpid(), version=VERSION, started_at=format_instant(clock.now()))
-        board = Board(facts, lambda changed: _publish(config.status_file, changed))
+        board = Board(facts, lambda _changed: status_wake.set())
         live = LiveConfig(config_file, config, board, changed=intake_wake.set)
         # Not closed: a loop that hangs may be using one when the process ends, and nothing committed hangs on it.
         intake_spool = Spool(config.spool_file, config.device.id, clock=clock, rng=rng)
@@ -104,9 +105,13 @@ def run(config_file: Path, *, clock: Clock, rng: random.Random) -> None:
         # One loop looks at the file for both; the other is woken when there is something new.
         delivery = opened.enter_context(closing(Renewed(live, live.look, build_delivery)))
         intake = opened.enter_context(closing(Renewed(live, lambda: live.current, build_intake)))
+        publisher = _publisher(config, board, clock)
         loops = [
             Loop("intake", intake.step, failed, progress, board.counters, intake_wake),
             Loop("delivery", delivery.step, failed, progress, board.counters, delivery_wake),
+            Loop(
+                "status", _publisher(config, board, clock).step, _status_failed, progress, board.counters, status_wake
+            ),
         ]
         for loop in loops:
             loop.start()
@@ -141,12 +146,28 @@ def _limits_s(config: Config) -> dict[str, float]:
     return {
         "intake": SLACK_S + config.folder.file_bytes_max / READ_BYTES_PER_S,
         "delivery": SLACK_S + upload.connect_timeout_s + 2 * upload.stall_timeout_s,
+        "status": float("inf"),  # it only shows: no reason to end what takes and delivers
     }
 
 
-def _publish(path: Path, facts: DaemonFacts) -> None:
-    """Tell `status` what only the daemon knows. Losing it loses nothing."""
-    try:
-        write_safely(os.fsencode(path), msgspec.json.encode(facts), mode=0o644)
-    except OSError as error:
-        log.warning("status_not_written", file=str(path), error=error.strerror)
+def _publisher(config: Config, board: Board, clock: Clock) -> Publisher:
+    """What tells everybody on this machine how the daemon is doing."""
+    places = places_of(config)
+
+    def look_now() -> Status:
+        return look(places, running=True, daemon=board.facts, published=None, clock=clock, version=VERSION)
+
+    spool, journal = config.spool_file, config.spool_file.with_name(config.spool_file.name + "-wal")
+    return Publisher(
+        config.status_file,
+        look_now,
+        lambda: board.facts,
+        (spool, journal, config.token_file),
+        in_memory=runtime_directory() is not None,
+        clock=clock,
+    )
+
+
+def _status_failed(error: BaseException) -> None:
+    """A defect in what only shows must not end what takes and delivers."""
+    log.error("status_stopped", error=type(error).__name__)

@@ -2,8 +2,12 @@
 
 ScoutAgentError
 ├── Misconfigured        a person must change the config; the agent exits and touches nothing
+│   └── ConfigForbidden  this user may not read the config
 ├── LocalFault           disk full, locked, read-only: data stays where it is, try again later
 │   ├── SpoolFull        a limit of the spool or of the disk is reached: intake is refused, nothing is dropped
+│   ├── SpoolMissing     there is no spool here
+│   ├── SpoolForbidden   this user may not read the spool
+│   ├── SpoolBusy        another process holds the spool's lock: look again later
 │   └── SpoolDamaged     the spool's own file does not hold what it promised
 ├── SpoolRefused         this spool is not ours to open: another device's, or a newer agent's
 └── DeliveryFault        one try to deliver did not succeed
@@ -28,12 +32,28 @@ class Misconfigured(ScoutAgentError):
     """The configuration can't be used."""
 
 
+class ConfigForbidden(Misconfigured):
+    """This user may not read the configuration."""
+
+
 class LocalFault(ScoutAgentError):
     """This machine can't take the data now."""
 
 
 class SpoolFull(LocalFault):
     """There is no room for more sales."""
+
+
+class SpoolMissing(LocalFault):
+    """There is no spool here."""
+
+
+class SpoolForbidden(LocalFault):
+    """This user may not read the spool."""
+
+
+class SpoolBusy(LocalFault):
+    """Another process holds the spool's lock."""
 
 
 class SpoolDamaged(LocalFault):

@@ -17,10 +17,11 @@ from pathlib import Path
 
 from sqlite_utils import Database, Migrations
 
-from agent.errors import LocalFault, SpoolRefused
+from agent.errors import LocalFault, SpoolBusy, SpoolDamaged, SpoolForbidden, SpoolMissing, SpoolRefused
 from agent.statements import script_of
 
 BUSY_TIMEOUT_S = 30.0
+READING_TIMEOUT_S = 2.0  # whoever only looks gives up sooner, and says so
 WAL_BYTES_KEPT = 4 * 1024 * 1024  # a warm WAL costs half the writes of one that grows anew
 
 STEPS = tuple(
@@ -44,6 +45,56 @@ def open_database(path: Path) -> sqlite3.Connection:
     try:
         with _alone(path.parent):
             _prepare(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def reading_database(path: Path, timeout_s: float = READING_TIMEOUT_S) -> Iterator[sqlite3.Connection]:
+    """Give a connection that can't write, whether a daemon has the file open or not.
+
+    Raises SpoolMissing, SpoolForbidden, SpoolBusy when it is locked for longer than that, SpoolDamaged, or
+    LocalFault when it can't be read; also for what the caller's own statements meet.
+    """
+    connection = None
+    try:
+        connection = _connect_reading(path, timeout_s)
+        connection.row_factory = sqlite3.Row
+        yield connection
+    except FileNotFoundError:
+        raise SpoolMissing(f"{path} does not exist: no sale was ever taken here") from None
+    except PermissionError:
+        raise SpoolForbidden(f"{path}: this user may not read it") from None
+    except sqlite3.Error as error:
+        code = error.sqlite_errorcode & 0xFF
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise SpoolDamaged(f"{path} is damaged: {error}") from error
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise SpoolBusy(f"{path} is locked by another process") from error
+        raise LocalFault(f"{path} can't be read: {error}") from error
+    finally:
+        if connection is not None:
+            connection.close()
+
+
+def _connect_reading(path: Path, timeout_s: float) -> sqlite3.Connection:
+    path.stat()
+    if not os.access(path, os.R_OK, effective_ids=True):
+        raise PermissionError
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    connection = sqlite3.connect(address, uri=True, timeout=timeout_s)
+    try:
+        connection.execute("pragma schema_version")
+    except sqlite3.OperationalError as error:
+        connection.close()
+        unmerged = path.with_name(path.name + "-wal")
+        cant_make_files = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+        if not cant_make_files or unmerged.exists():
+            raise
+        # We may not make the -shm file beside it, and nobody has: so it doesn't change while we look.
+        return sqlite3.connect(f"{address}&immutable=1", uri=True, timeout=timeout_s)
     except BaseException:
         connection.close()
         raise

@@ -29,7 +29,7 @@ from agent.clock import Clock
 from agent.errors import LocalFault, SpoolDamaged, SpoolRefused
 from agent.intake import Note
 from agent.record_id import RecordIds
-from agent.schema import BUSY_TIMEOUT_S, open_database
+from agent.schema import open_database, reading_database
 from agent.statements import queries_of
 from wire.batch import BatchName, content_hash, sealing_day
 from wire.heartbeat import RANGES_MAX, EpochState
@@ -299,7 +299,7 @@ class Spool:
 
     def state(self) -> SpoolState:
         """Count what the spool holds."""
-        return _state(self._connection, self._path)
+        return state_of(self._connection, self._path)
 
     def epoch_states(self) -> tuple[EpochState, ...]:
         """Each epoch's head and its runs that are not settled, as the heartbeat reports them."""
@@ -459,35 +459,21 @@ class Spool:
 
 def read_state(path: Path) -> SpoolState:
     """Count what a spool holds without writing to it, whether the daemon runs or not."""
-    with _looking_into(path) as connection:
-        return _state(connection, path)
+    with reading_database(path) as connection:
+        return state_of(connection, path)
 
 
 def read_set_aside(path: Path) -> list[SetAside]:
     """The batches that were set aside, the oldest first, without writing."""
-    with _looking_into(path) as connection:
+    with reading_database(path) as connection:
         return [
             SetAside(row["key"], row["rows"], row["refusals"], row["refusal"], row["refused_by"], row["set_aside_at"])
             for row in connection.execute(_SQL["list_set_aside"])
         ]
 
 
-@contextmanager
-def _looking_into(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a spool that may not be written to. Trouble surfaces as LocalFault."""
-    if not path.exists():
-        raise LocalFault(f"{path} does not exist: no sale was ever taken here, or the config names another place.")
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
-    connection.row_factory = sqlite3.Row
-    try:
-        yield connection
-    except sqlite3.Error as error:
-        raise LocalFault(f"{path}: {error}") from error
-    finally:
-        connection.close()
-
-
-def _state(connection: sqlite3.Connection, path: Path) -> SpoolState:
+def state_of(connection: sqlite3.Connection, path: Path) -> SpoolState:
+    """Count what a spool holds over a connection that is open already."""
     row = dict(connection.execute(_SQL["state"]).fetchone())
     files = (path, path.with_name(path.name + "-wal"))
     return SpoolState(**row, spool_bytes=sum(file.stat().st_size for file in files if file.exists()))

@@ -1,168 +1,249 @@
-"""What a field technician sees: one screen, whether the daemon lives or not.
+"""Looks at this device, whether the daemon lives or not, and gathers what it sees into one `Status`.
 
-May be relied on: counts come from the spool itself and are read without writing. What only the daemon knows
-(its last fault) it leaves in a small file. Exit status 0 is well, 1 needs attention, 2 is broken.
+May be relied on: nothing is written, nothing waits for a network, and what can't be read is part of the
+answer. Whoever may read config and spool sees the spool itself; anybody else what the daemon published last.
 """
 
+import os
+import shutil
+import tomllib
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from agent.board import ReportedFault, read_facts
+from agent import config as configuration
+from agent.board import DaemonFacts
 from agent.clock import Clock
 from agent.config import Config
-from agent.errors import CredentialsRefused, LocalFault
+from agent.errors import (
+    ConfigForbidden,
+    CredentialsRefused,
+    LocalFault,
+    Misconfigured,
+    SpoolBusy,
+    SpoolDamaged,
+    SpoolForbidden,
+    SpoolMissing,
+)
 from agent.lock import is_running
-from agent.spool import SpoolState, read_state
+from agent.published import as_of_now, published_for
+from agent.schema import VERSION as SPOOL_VERSION
+from agent.spool_view import SpoolView, view
 from agent.token import TokenFile
-
-TOKEN_DUE_DAYS = 5
-WAITING_TOO_LONG_S = 3600.0
+from agent.verdict import TELL, Problem, Status
+from wire.record import format_instant
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
-    """Everything `status` shows."""
+class Places:
+    """What of the config a look needs. None: the config doesn't say, or there is no such limit."""
 
-    device: str
-    version: str
-    running: bool
-    running_since: str | None
-    epoch: str | None
-    rows_not_sent: int
-    rows_accepted: int
-    rows_set_aside: int
-    rows_settled: int
-    oldest_unsettled_at: str | None
-    last_accepted_at: str | None
-    last_accepted_by: str | None
-    last_settled_at: str | None
-    rejected_files: int
-    spool_bytes: int
-    clock_synced: bool
-    token_expires_at: str | None
-    token_days_left: float | None
-    last_fault: ReportedFault | None
-    attention: tuple[str, ...]  # each: what is the matter, and what to do next
-    broken: tuple[str, ...]
-
-    @property
-    def exit_status(self) -> int:
-        """0 well, 1 attention, 2 broken."""
-        return 2 if self.broken else 1 if self.attention else 0
+    device: str | None
+    spool_file: Path
+    token_file: Path
+    folder: Path | None
+    spool_bytes_max: int | None = None
 
 
-def look(config: Config, *, clock: Clock, version: str) -> Status:
-    """Look at spool, token and daemon; what can't be read is part of the answer."""
-    attention: list[str] = []
-    broken: list[str] = []
-    spool = _spool_state(config, broken)
-    running = is_running(config.spool_file.parent)
-    facts = read_facts(config.status_file) if running else None
-    if not running:
-        broken.append("the agent is not running: start it (systemctl start scout-agent)")
-    expires_at, days_left = _token(config, clock, attention)
-    rejected = _rejected_files(Path(config.folder.path))
-    if rejected:
-        attention.append(
-            f"{rejected} files could not be taken whole: see {config.folder.path}/rejected, each has a .reason.txt"
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A status, and whether the daemon saw it because this user may not look."""
+
+    status: Status
+    is_published: bool
+
+
+def places_of(config: Config) -> Places:
+    """Where a look finds what it needs."""
+    return Places(config.device.id, config.spool_file, config.token_file, Path(config.folder.path))
+
+
+def status_of(config_file: Path, *, clock: Clock, version: str) -> Sight:
+    """What this user may see of the device.
+
+    Raises LocalFault when that is nothing: config or spool is closed to them, and no daemon has published.
+    """
+    try:
+        places, problem = places_in(config_file)
+        published = published_for(places.device, places.spool_file.parent)
+        running = is_running(places.spool_file.parent)
+        daemon = as_of_now(published).daemon if published and running else None
+        status = look(
+            places,
+            running=running,
+            daemon=daemon,
+            published=published,
+            clock=clock,
+            version=version,
+            config_problem=problem,
         )
-    if spool and spool.set_aside_rows:
-        attention.append(f"{spool.set_aside_rows} sales are set aside: tell the back office")
-    fault = facts.last_fault if facts else None
-    if fault:
-        attention.append(f"{fault.message}: {fault.next_step}")
-    if spool and spool.oldest_unsettled_at and _age_s(clock, spool.oldest_unsettled_at) > WAITING_TOO_LONG_S:
-        attention.append("sales wait for more than an hour: check this shop's internet connection")
+        return Sight(status, is_published=False)
+    except (ConfigForbidden, SpoolForbidden) as forbidden:
+        published = published_for()
+        if published is None:
+            message = f"{forbidden}, and no running agent has published its status. Run: sudo scout-agent status"
+            raise LocalFault(message) from None
+        return Sight(as_of_now(published), is_published=True)
+
+
+def look(
+    places: Places,
+    *,
+    running: bool,
+    daemon: DaemonFacts | None,
+    published: Status | None,
+    clock: Clock,
+    version: str,
+    config_problem: Problem | None = None,
+) -> Status:
+    """Look at spool, token and disk. Raises SpoolForbidden when this user may not.
+
+    `published` tells the token's expiry to who may read the spool but not the token.
+    """
+    spool, spool_problem = _spool(places, clock)
+    expires_at, token_problem = _token(places.token_file, published)
+    free_bytes = _free_bytes(places.spool_file.parent)
     return Status(
-        device=config.device.id,
+        seen_at=format_instant(clock.now()),
         version=version,
+        device=places.device or (spool.state.device_id if spool else None),
         running=running,
-        running_since=facts.started_at if facts else None,
-        epoch=spool.epoch if spool else None,
-        rows_not_sent=spool.unsealed_rows + spool.waiting_rows if spool else 0,
-        rows_accepted=spool.accepted_rows if spool else 0,
-        rows_set_aside=spool.set_aside_rows if spool else 0,
-        rows_settled=spool.settled_rows if spool else 0,
-        oldest_unsettled_at=spool.oldest_unsettled_at if spool else None,
-        last_accepted_at=spool.last_accepted_at if spool else None,
-        last_accepted_by=spool.last_accepted_by if spool else None,
-        last_settled_at=spool.last_settled_at if spool else None,
-        rejected_files=rejected,
-        spool_bytes=spool.spool_bytes if spool else 0,
+        daemon=daemon,
+        config_problem=config_problem,
+        spool_problem=spool_problem,
+        token_problem=token_problem,
+        folder=str(places.folder) if places.folder else None,
+        rejected_files=_rejected_files(places.folder) if places.folder else 0,
         clock_synced=clock.is_synced(),
-        token_expires_at=expires_at.isoformat() if expires_at else None,
-        token_days_left=days_left,
-        last_fault=fault,
-        attention=tuple(attention),
-        broken=tuple(broken),
+        token_expires_at=expires_at,
+        token_days_left=_days_left(expires_at, clock),
+        disk_free_bytes=free_bytes,
+        spool_bytes_max=places.spool_bytes_max,
+        **(_of_spool(spool, places.spool_bytes_max, free_bytes) if spool else {}),
     )
 
 
-def lines_of(status: Status, *, clock: Clock) -> list[str]:
-    """The screen, on 80 columns."""
-    state = "running" if status.running else "NOT RUNNING"
-    since = f" since {_shown(clock, status.running_since)}" if status.running_since else ""
-    by = f" (by {status.last_accepted_by})" if status.last_accepted_by else ""
-    token = "none" if status.token_days_left is None else f"{status.token_days_left:.1f} days left"
-    rows = [
-        ("device", f"{status.device}, scout-agent {status.version}"),
-        ("agent", state + since),
-        ("sales not sent", f"{status.rows_not_sent:,}"),
-        ("sent, no receipt yet", f"{status.rows_accepted:,}"),
-        ("set aside", f"{status.rows_set_aside:,}"),
-        ("oldest sale here", _shown(clock, status.oldest_unsettled_at)),
-        ("last sent", _shown(clock, status.last_accepted_at) + by),
-        ("last receipt", _shown(clock, status.last_settled_at)),
-        ("receipted, still kept", f"{status.rows_settled:,}"),
-        ("files rejected", f"{status.rejected_files:,}"),
-        ("spool", f"{status.spool_bytes / 1e6:,.1f} MB"),
-        ("clock", "synchronised" if status.clock_synced else "not synchronised"),
-        ("token", token),
-    ]
-    lines = [f"{name:<23}{value}" for name, value in rows]
-    lines += [f"BROKEN     {text}" for text in status.broken]
-    lines += [f"ATTENTION  {text}" for text in status.attention]
-    return lines if status.exit_status else [*lines, "All is well."]
+def places_in(config_file: Path) -> tuple[Places, Problem | None]:
+    """Where things lie; when the config is refused, as far as it tells, and why it is refused.
 
-
-def _spool_state(config: Config, broken: list[str]) -> SpoolState | None:
+    Raises ConfigForbidden.
+    """
     try:
-        return read_state(config.spool_file)
+        return places_of(configuration.load(config_file)), None
+    except ConfigForbidden:
+        raise
+    except Misconfigured as refused:
+        problem = Problem("config_refused", str(refused), "mend it; scout-agent config check says when it is good")
+        return _places_despite(config_file), problem
+
+
+def _places_despite(config_file: Path) -> Places:
+    """Where things lie as far as a refused config tells, and else at the packaged places."""
+    try:
+        table = tomllib.loads(config_file.read_text(encoding="utf-8", errors="replace"))
+    except (OSError, tomllib.TOMLDecodeError):
+        table = {}
+
+    def told(section: str, key: str) -> str | None:
+        keys = table.get(section)
+        value = keys.get(key) if isinstance(keys, dict) else None
+        return value if isinstance(value, str) and value and "\0" not in value else None
+
+    spool = Path(told("spool", "directory") or configuration.SpoolSection().directory)
+    folder = told("folder", "path")
+    return Places(
+        told("device", "id"),
+        spool / "spool.db",
+        Path(told("server", "token_file") or spool / "token"),
+        Path(folder) if folder else None,
+    )
+
+
+def _spool(places: Places, clock: Clock) -> tuple[SpoolView | None, Problem | None]:
+    try:
+        seen = view(places.spool_file, clock=clock)
+    except SpoolForbidden:
+        raise
+    except SpoolMissing as fault:
+        return None, Problem("spool_missing", str(fault), "check spool.directory in the config")
+    except SpoolDamaged as fault:
+        return None, Problem("spool_damaged", str(fault), TELL)
+    except SpoolBusy as fault:
+        return None, Problem("spool_busy", str(fault), "try again in a minute")
     except LocalFault as fault:
-        broken.append(str(fault))
+        return None, Problem("spool_unreadable", str(fault), "sudo scout-agent doctor")
+    return seen, _problem_of(seen, places)
+
+
+def _problem_of(seen: SpoolView, places: Places) -> Problem | None:
+    """Why this agent can't use a spool that can be read."""
+    if seen.version > SPOOL_VERSION:
+        message = f"the spool was written by a newer agent (version {seen.version}, this one knows {SPOOL_VERSION})"
+        return Problem("spool_newer", message, "install the newer agent again")
+    owner = seen.state.device_id
+    if places.device not in (None, owner):
+        message = f"the spool belongs to device {owner}, not {places.device}"
+        return Problem("spool_of_other_device", message, f"set device.id back to {owner}")
+    return None
+
+
+def _of_spool(seen: SpoolView, bytes_max: int | None, free_bytes: int | None) -> dict[str, Any]:
+    """The fields that the spool fills."""
+    state = seen.state
+    return {
+        "spool_version": seen.version,
+        "epoch": state.epoch,
+        "rows_not_sent": state.unsealed_rows + state.waiting_rows,
+        "rows_accepted": state.accepted_rows,
+        "rows_set_aside": state.set_aside_rows,
+        "rows_settled": state.settled_rows,
+        "rows_last_hour": seen.rows_last_hour,
+        "oldest_unsent_at": seen.oldest_unsent_at,
+        "oldest_unsent_age_s": seen.oldest_unsent_age_s,
+        "last_accepted_at": state.last_accepted_at,
+        "last_accepted_by": state.last_accepted_by,
+        "last_settled_at": state.last_settled_at,
+        "spool_bytes": state.spool_bytes,
+        "hours_to_full": _hours_to_full(seen, bytes_max, free_bytes),
+    }
+
+
+def _hours_to_full(seen: SpoolView, bytes_max: int | None, free_bytes: int | None) -> float | None:
+    """Until no more sales fit, if none leaves: settled ones make room first. None while none comes."""
+    rooms = [free_bytes] if free_bytes is not None else []
+    if bytes_max is not None:
+        rooms.append(max(0, bytes_max - seen.state.spool_bytes))
+    if not rooms or not seen.rows_last_hour:
         return None
+    return min(rooms) / (seen.rows_last_hour * seen.bytes_per_row) + seen.state.settled_rows / seen.rows_last_hour
 
 
-def _token(config: Config, clock: Clock, attention: list[str]) -> tuple[datetime | None, float | None]:
+def _token(path: Path, published: Status | None) -> tuple[str | None, Problem | None]:
+    """When the token expires, and what is wrong with the file."""
+    if path.exists() and not os.access(path, os.R_OK, effective_ids=True) and published:
+        return published.token_expires_at, published.token_problem
     try:
-        expires_at = TokenFile(config.token_file).read().expires_at
+        expires_at = TokenFile(path).read().expires_at
     except CredentialsRefused as fault:
-        attention.append(f"{fault}: {fault.next_step}")
-        return None, None
+        return None, Problem("token", f"{fault}: nothing is delivered", fault.next_step)
     if expires_at is None:
-        attention.append("the token never expires and will be refused: issue another one")
-        return None, None
-    days_left = (expires_at - clock.now()).total_seconds() / 86_400
-    if days_left < TOKEN_DUE_DAYS:
-        attention.append(f"the token has {max(0.0, days_left):.1f} days left: issue another one")
-    return expires_at, days_left
+        return None, Problem("token", "the token never expires and will be refused", "issue another one")
+    return format_instant(expires_at), None
+
+
+def _days_left(expires_at: str | None, clock: Clock) -> float | None:
+    if expires_at is None:
+        return None
+    return (datetime.fromisoformat(expires_at) - clock.now()).total_seconds() / 86_400
+
+
+def _free_bytes(folder: Path) -> int | None:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None
 
 
 def _rejected_files(folder: Path) -> int:
     return sum(1 for _ in (folder / "rejected").glob("*.reason.txt"))
-
-
-def _age_s(clock: Clock, at: str) -> float:
-    return (clock.now() - datetime.fromisoformat(at)).total_seconds()
-
-
-def _shown(clock: Clock, at: str | None) -> str:
-    """A moment and how long ago that is."""
-    if at is None:
-        return "-"
-    age_s = max(0.0, _age_s(clock, at))
-    for unit, seconds in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
-        if age_s >= 2 * seconds:
-            return f"{at[:19].replace('T', ' ')} UTC, {age_s // seconds:.0f} {unit} ago"
-    return f"{at[:19].replace('T', ' ')} UTC, {age_s:.0f} seconds ago"

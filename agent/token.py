@@ -7,6 +7,7 @@ restart. Nothing here writes or prints a token.
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import jwt
 
@@ -47,6 +48,12 @@ class TokenFile:
         return self._token
 
 
+def claims_of(text: str) -> dict[str, Any]:
+    """What a token says of itself. Raises jwt.InvalidTokenError when it is none."""
+    claims: dict[str, Any] = jwt.decode(text, options={"verify_signature": False})
+    return claims
+
+
 def _read(path: Path) -> Token:
     try:
         text = path.read_text(encoding="ascii").strip()
@@ -57,7 +64,7 @@ def _read(path: Path) -> Token:
     except UnicodeDecodeError:
         text = ""
     try:
-        claims = jwt.decode(text, options={"verify_signature": False})
+        claims = claims_of(text)
         expires_at = datetime.fromtimestamp(claims["exp"], UTC) if "exp" in claims else None
     except (jwt.InvalidTokenError, TypeError, ValueError, OverflowError, OSError):
         raise CredentialsRefused(f"{path} does not hold a token") from None

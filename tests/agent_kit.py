@@ -6,8 +6,10 @@ import json
 import os
 import random
 import sys
+import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -155,6 +157,45 @@ def a_server() -> Iterator[FakeServer]:
         http.shutdown()
         http.server_close()
         thread.join()
+
+
+@contextmanager
+def a_folder_for_all() -> Iterator[Path]:
+    """Give a folder that other accounts can pass through, unlike pytest's own."""
+    with tempfile.TemporaryDirectory(prefix="scout-test-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def as_account(account: int, work: Callable[[], object]) -> str:
+    """Do something as an account that may read nothing of ours; return what it printed, errors included.
+
+    A fork, because such an account can't start our Python, which may lie anywhere. It must have been imported.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.dup2(writing, 1)
+            os.dup2(writing, 2)
+            sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+            os.setgroups([])
+            os.setgid(account)
+            os.setuid(account)
+            print(work())
+        except SystemExit as ending:
+            print(f"exit {ending.code}")
+        except Exception:  # noqa: BLE001  (it is what the test will show)
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        printed = pipe.read()
+    os.waitpid(child, 0)
+    return printed
 
 
 def marked_token(marker: str) -> str:

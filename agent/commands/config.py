@@ -1,10 +1,23 @@
-"""`config check`: whether the config is good, and what follows from it."""
+"""`config check`: whether the config is good, and all that follows from it."""
 
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import orjson
 import typer
 
-from agent.commands.options import ConfigOption, load
+from agent.commands.options import ConfigOption, JsonOption, load
+from agent.config import Config
 
-app = typer.Typer(help="The configuration file.", no_args_is_help=True)
+EXAMPLES = """\b
+Examples:
+  scout-agent config check
+  scout-agent config check --config ./config.toml --json"""
+
+SECRET_KEYS = {"server.api_key", "upload.proxy"}
+
+app = typer.Typer(help="The configuration file.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()
@@ -12,16 +25,38 @@ def _group() -> None:
     """Keep `check` a subcommand though it is alone."""
 
 
-@app.command()
-def check(config: ConfigOption = None) -> None:
-    """Check the config file and say where everything will be."""
+@app.command(epilog=EXAMPLES)
+def check(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
+    """Check the config file, and show all that follows from it.
+
+    Keys that the file leaves out are marked as defaults. What is secret is not shown. Exit status: 0 good, 1 not.
+    """
     loaded = load(config)
-    typer.echo(f"device     {loaded.device.id}")
-    typer.echo(f"folder     {loaded.folder.path}")
-    typer.echo(f"local HTTP {loaded.local_http.listen or loaded.local_http.socket or 'off'}")
-    typer.echo(f"spool      {loaded.spool_file}")
-    typer.echo(f"token      {loaded.token_file}")
-    typer.echo(f"bucket     {loaded.bucket_url}")
-    typer.echo(f"endpoint   {loaded.ingest_url}")
-    typer.echo(f"heartbeat  {loaded.heartbeat_url}")
-    typer.echo("The config is good.")
+    if as_json:
+        typer.echo(orjson.dumps(dict(_places(loaded)) | {key: value for key, value, _ in _keys(loaded)}).decode())
+        return
+    for name, place in _places(loaded):
+        typer.echo(f"{name:<11}{place}")
+    typer.echo()
+    for key, value, is_default in _keys(loaded):
+        typer.echo(f"{key:<32}{orjson.dumps(value).decode()}{'  (default)' if is_default else ''}")
+    typer.echo("\nThe config is good.")
+
+
+def _places(config: Config) -> Iterator[tuple[str, str]]:
+    yield "device", config.device.id
+    yield "folder", config.folder.path
+    yield "spool", str(config.spool_file)
+    yield "token", str(config.token_file)
+    yield "bucket", config.bucket_url
+    yield "endpoint", config.ingest_url
+    yield "heartbeat", config.heartbeat_url
+
+
+def _keys(config: Config) -> Iterator[tuple[str, Any, bool]]:
+    """Every key of every section, its value, and whether that is the default."""
+    for section in msgspec.structs.fields(Config):
+        for key in msgspec.structs.fields(section.type):
+            name, value = f"{section.name}.{key.name}", getattr(getattr(config, section.name), key.name)
+            shown = "[not shown]" if name in SECRET_KEYS and value else value
+            yield name, shown, value == key.default

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from agent.board import ReportedSend, read_facts
+from agent.board import ReportedSend
 from agent.clock import Clock, SystemClock
 from agent.commands.options import ConfigOption, load
 from agent.config import Config
@@ -92,5 +92,8 @@ def _sent(config: Config, clock: Clock) -> Iterator[str]:
 
 
 def _ended(config: Config, order: SendOrder) -> ReportedSend | None:
-    facts = read_facts(config.status_file)
-    return facts.last_send if facts and facts.last_send and facts.last_send.id == order.id else None
+    from agent.published import published_for  # noqa: PLC0415
+
+    published = published_for(config.device.id, config.spool_file.parent)
+    last = published.daemon.last_send if published and published.daemon else None
+    return last if last and last.id == order.id else None

@@ -1,0 +1,121 @@
+"""The doctor's round: which checks there are, and what hangs on what, in the order in which a person would ask."""
+
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
+
+import httpx
+
+from agent import BUILT_ON
+from agent import config as configuration
+from agent.clock import Clock
+from agent.config import Config
+from agent.doctor.finding import Check, Finding, Outcome, broken, examine, ok
+from agent.doctor.machine import (
+    account_of,
+    check_clock,
+    check_disk,
+    check_folder,
+    check_rights,
+    check_service,
+    check_spool,
+    check_token,
+)
+from agent.doctor.network import check_certificates, check_connections, check_names, check_proxy, hops_of
+from agent.doctor.server import (
+    ask_bucket,
+    ask_endpoint,
+    ask_heartbeat,
+    check_accepted,
+    check_offset,
+    check_server,
+)
+from agent.errors import CredentialsRefused, Misconfigured
+from agent.lock import is_running
+from agent.token import TokenFile
+from agent.upload import Connection
+
+FREE_BYTES_MIN = 64 * 1024 * 1024
+"""Less leaves no room to take sales, or for the logs that would tell why."""
+
+
+def examination(
+    config_file: Path,
+    *,
+    clock: Clock,
+    client_of: Callable[[Config], httpx.Client],
+    trusted_by: Callable[[Config], ssl.SSLContext],
+) -> Iterator[Finding]:
+    """Make every check, each finding as soon as it is known. `client_of` and `trusted_by`: as the daemon has them."""
+    with ExitStack() as opened:
+        yield from examine(_checks(config_file, clock, lambda c: opened.enter_context(client_of(c)), trusted_by))
+
+
+def _checks(
+    config_file: Path,
+    clock: Clock,
+    client_of: Callable[[Config], httpx.Client],
+    trusted_by: Callable[[Config], ssl.SSLContext],
+) -> tuple[Check, ...]:
+    # Loaded and asked when the first check needs it: no other does while the config is refused.
+    config = cache(lambda: configuration.load(config_file))
+    home = cache(lambda: config().spool_file.parent)
+    account = cache(lambda: account_of(home()))
+    hops = cache(lambda: hops_of((config().heartbeat_url, config().bucket_url, config().ingest_url)))
+    connection = cache(lambda: _connection(config(), client_of(config())))
+    heartbeat = cache(lambda: ask_heartbeat(connection()))
+    device = cache(lambda: config().device.id)
+    on_config, on_token = ("config",), ("server", "token")
+    return (
+        Check("config", lambda: _check_config(config_file, config)),
+        Check("service", lambda: check_service(running=is_running(home())), on_config),
+        Check("rights", lambda: check_rights(home(), config().token_file, account()), on_config),
+        Check("spool", lambda: check_spool(config().spool_file, device(), clock), on_config),
+        Check("disk", lambda: check_disk(home(), FREE_BYTES_MIN), on_config),
+        Check("folder", lambda: check_folder(Path(config().folder.path), account()), on_config),
+        Check("clock", lambda: check_clock(clock, BUILT_ON)),
+        Check("token", lambda: check_token(config().token_file, device(), clock), on_config),
+        Check("proxy", lambda: check_proxy(hops()), on_config),
+        Check("name", lambda: check_names(hops()), on_config),
+        Check("connection", lambda: check_connections(hops()), ("name",)),
+        Check(
+            "certificate",
+            lambda: check_certificates(hops(), trusted_by(config()), clock),
+            ("connection",),
+        ),
+        Check("server", lambda: check_server(heartbeat()), ("certificate",)),
+        Check("server clock", lambda: check_offset(heartbeat(), clock), ("server",)),
+        Check("heartbeat", lambda: check_accepted(heartbeat(), "the heartbeat"), on_token),
+        Check("bucket", lambda: check_accepted(ask_bucket(connection(), device()), "the bucket"), on_token),
+        Check("endpoint", lambda: check_accepted(ask_endpoint(connection()), "the endpoint"), on_token),
+    )
+
+
+def _check_config(file: Path, config: Callable[[], Config]) -> Outcome:
+    try:
+        config()
+    except Misconfigured as refused:
+        return broken(str(refused), f"mend it: scout-agent config check --config {file}")
+    return ok(f"{file} is good")
+
+
+def _connection(config: Config, client: httpx.Client) -> Connection:
+    return Connection(
+        client,
+        config.bucket_url,
+        config.ingest_url,
+        config.heartbeat_url,
+        config.server.api_key,
+        config.upload.gzip_level,
+        token=lambda: _token(config.token_file),
+    )
+
+
+def _token(file: Path) -> str:
+    """Without a token, the server still shows that it is there by refusing."""
+    try:
+        return TokenFile(file).read().text
+    except CredentialsRefused:
+        return "none"
