@@ -109,9 +109,7 @@ def run(config_file: Path, *, clock: Clock, rng: random.Random) -> None:
         loops = [
             Loop("intake", intake.step, failed, progress, board.counters, intake_wake),
             Loop("delivery", delivery.step, failed, progress, board.counters, delivery_wake),
-            Loop(
-                "status", _publisher(config, board, clock).step, _status_failed, progress, board.counters, status_wake
-            ),
+            Loop("status", publisher.step, _status_failed, progress, board.counters, status_wake),
         ]
         for loop in loops:
             loop.start()
