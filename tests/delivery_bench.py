@@ -73,7 +73,7 @@ def benches(home: Path, clock: FakeClock, server: FakeServer) -> Iterator[Callab
         sections["batch"] = {"rows_max": 1, "age_max_s": 60.0} | sections.get("batch", {})
         config = configuration.load(write_config(home, server.url, **sections))
         (home / "sales").mkdir(exist_ok=True)
-        spool = open_spool(config.spool_file, clock)
+        spool = open_spool(config.spool_file, clock, seed=len(opened) + 1)  # no two boots draw alike
         board = Board(DaemonFacts(pid=1, version="test", started_at="2027-03-01T02:30:00.000Z"))
         delivery = Delivery(config, spool, client_of(config), board, clock=clock, rng=random.Random(1))
         bench = Bench(delivery, board, spool, server, clock, config)
