@@ -99,10 +99,20 @@ def published_for(device: str | None = None, spool_directory: Path | None = None
 
 def as_of_now(status: Status) -> Status:
     """What somebody published, corrected by whether its daemon still lives."""
-    daemon = status.daemon
-    if daemon is not None and Path(f"/proc/{daemon.pid}").exists():
+    if status.daemon is not None and _is_alive(status.daemon.pid):
         return status
     return replace(status, running=False, daemon=None)
+
+
+def _is_alive(pid: int) -> bool:
+    """Ask by signal 0, which does nothing: /proc may hide the processes of others."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 def _read(path: Path) -> Status | None:

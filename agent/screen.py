@@ -6,7 +6,7 @@ never passed on to the terminal. Colours are added only when asked for, and carr
 
 import textwrap
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -53,6 +53,15 @@ def draw_finding(name: str, result: str, message: str, next_step: str, *, width:
     if next_step:
         lines += _paragraph(" " * (_LABEL + _RESULT), f"DO: {next_step}", "", width, colours=False)
     return lines
+
+
+def draw_end(results: Mapping[str, str], exit_status: int, *, width: int, colours: bool) -> list[str]:
+    """The doctor's last words: where to begin."""
+    worst = {2: "broken", 1: "attention"}.get(exit_status)
+    names = ", ".join(name for name, result in results.items() if result == worst)
+    text = {2: f"BROKEN: {names}. Mend the first of them first.", 1: f"ATTENTION: {names}."}
+    style, _ = _VERDICTS[exit_status]
+    return _paragraph("", text.get(exit_status, "ALL IS WELL."), style, width, colours=colours)
 
 
 def draw_age(status: Status, now: datetime, *, width: int = WIDTH) -> list[str]:

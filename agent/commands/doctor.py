@@ -12,7 +12,7 @@ from agent.clock import SystemClock
 from agent.commands.options import ConfigOption, JsonOption, columns, path_of, uses_colours
 from agent.config import Config
 from agent.errors import LocalFault
-from agent.screen import draw_finding
+from agent.screen import draw_end, draw_finding
 
 if TYPE_CHECKING:
     import httpx
@@ -57,8 +57,11 @@ def doctor(
         _write_bundle(bundle, path_of(config), answer)
     if as_json:
         typer.echo(answer)
-    elif bundle:
-        typer.echo(f"\nWritten: {bundle}. Send it to the back office.")
+        raise typer.Exit(ending)
+    results = {finding.check: finding.result for finding in findings}
+    typer.echo("\n".join(["", *draw_end(results, ending, width=columns(), colours=uses_colours())]))
+    if bundle:
+        typer.echo(f"Written: {bundle}. Send it to the back office.")
     raise typer.Exit(ending)
 
 

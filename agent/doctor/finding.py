@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from agent.errors import DeliveryFault, ScoutAgentError
+from agent.errors import ConfigForbidden, DeliveryFault, ScoutAgentError, SpoolForbidden
+
+AS_ROOT = "look with more rights: sudo scout-agent doctor"
 
 Result = Literal["ok", "attention", "broken", "not checked"]
 
@@ -79,5 +81,7 @@ def _asked(check: Check) -> Outcome:
         return check.ask()
     except DeliveryFault as fault:
         return broken(str(fault), fault.next_step)
+    except (PermissionError, SpoolForbidden, ConfigForbidden) as forbidden:
+        return broken(str(forbidden), AS_ROOT)
     except (ScoutAgentError, OSError, sqlite3.Error) as error:
         return broken(f"{type(error).__name__}: {error}", "see to this first")

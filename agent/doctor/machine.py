@@ -3,6 +3,7 @@
 import os
 import pwd
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -51,7 +52,7 @@ def check_rights(directory: Path, token_file: Path, account: Account) -> Outcome
     if not directory.exists():
         return attention(f"{directory} does not exist yet", START)
     who = account.name
-    strange = next((file for file in directory.iterdir() if file.stat().st_uid != account.number), None)
+    strange = next((file for file, owner in _owners(directory) if owner != account.number), None)
     has_token = token_file.exists()
     if strange:
         found = broken(f"{strange} is not {who}'s: the agent can't write it", f"sudo chown -R {who}: {directory}")
@@ -156,6 +157,14 @@ def _problem_of(claims: dict[str, Any], device: str) -> str | None:
     if claims.get("role") != ROLE:
         return "the token is not one for devices: its role is another"
     return None
+
+
+def _owners(directory: Path) -> Iterator[tuple[Path, int]]:
+    """The agent's files and who owns each; they come and go, and a disk of its own has a lost+found."""
+    for file in directory.iterdir():
+        with suppress(FileNotFoundError):
+            if file.name != "lost+found":
+                yield file, file.stat().st_uid
 
 
 def _reasons(folder: Path) -> Iterator[Path]:

@@ -32,7 +32,7 @@ from agent.doctor.server import (
     check_offset,
     check_server,
 )
-from agent.errors import CredentialsRefused, Misconfigured
+from agent.errors import ConfigForbidden, CredentialsRefused, Misconfigured
 from agent.lock import is_running
 from agent.token import TokenFile
 from agent.upload import Connection
@@ -96,6 +96,8 @@ def _checks(
 def _check_config(file: Path, config: Callable[[], Config]) -> Outcome:
     try:
         config()
+    except ConfigForbidden:
+        raise
     except Misconfigured as refused:
         return broken(str(refused), f"mend it: scout-agent config check --config {file}")
     return ok(f"{file} is good")

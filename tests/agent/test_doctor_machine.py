@@ -1,6 +1,7 @@
 """The doctor's checks of the device itself: each breaks for its own reason, and says what to do."""
 
 import os
+import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from agent_kit import DEVICE, a_folder_for_all, a_token, open_spool, sale
 from fakes import FakeClock
 
-from agent.doctor.finding import Check, Finding, Outcome, attention, broken, examine, exit_status, ok
+from agent.doctor.finding import AS_ROOT, Check, Finding, Outcome, attention, broken, examine, exit_status, ok
 from agent.doctor.machine import (
     Account,
     account_of,
@@ -21,7 +22,7 @@ from agent.doctor.machine import (
     check_spool,
     check_token,
 )
-from agent.errors import LocalFault
+from agent.errors import LocalFault, SpoolForbidden
 
 AGENT = Account(number=4711, groups=frozenset({4712}), name="scout-agent")
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -57,7 +58,7 @@ def test_what_hangs_on_a_broken_check_is_not_checked() -> None:
     assert [exit_status(findings), exit_status(findings[:1]), exit_status(findings[2:3])] == [2, 1, 0]
 
 
-@pytest.mark.parametrize("error", [LocalFault("gone"), PermissionError("no"), OSError("bad sector")])
+@pytest.mark.parametrize("error", [LocalFault("gone"), OSError("bad sector"), sqlite3.OperationalError("locked")])
 def test_a_check_that_meets_trouble_ends_nothing(error: Exception) -> None:
     """It is broken itself, and the next one is asked."""
 
@@ -68,6 +69,17 @@ def test_a_check_that_meets_trouble_ends_nothing(error: Exception) -> None:
 
     assert results(findings) == {"a": "broken", "b": "ok"}
     assert str(error) in findings[0].message
+
+
+def test_who_may_not_look_is_told_how() -> None:
+    """A technician's own account has no business in the spool."""
+
+    def fail() -> Outcome:
+        raise SpoolForbidden("no")
+
+    (found,) = examine([Check("a", fail)])
+
+    assert (found.result, found.next_step) == ("broken", AS_ROOT)
 
 
 def _home(folder: Path) -> tuple[Path, Path]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from status_kit import DAEMON, FAULT, WELL, told
 
 from agent.board import ReportedFault
-from agent.screen import WIDTH, draw
+from agent.screen import WIDTH, draw, draw_end, draw_finding
 from agent.verdict import Problem, Status
 
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
@@ -145,3 +145,23 @@ def test_a_pause_is_red_on_a_terminal() -> None:
 def test_the_widest_screen_has_80_columns() -> None:
     """What a serial console shows."""
     assert WIDTH == 80
+
+
+@given(name=texts, result=st.sampled_from(["ok", "attention", "broken", "not checked"]), message=texts, step=texts)
+def test_the_doctors_lines_fit_too(name: str, result: str, message: str, step: str) -> None:
+    """Whatever a check met."""
+    lines = draw_finding("server clock", result, message, step, width=80, colours=False)
+    lines += draw_end({name: "broken"}, 2, width=80, colours=False)
+
+    assert max(len(line) for line in lines) <= 80
+    assert all(line.isprintable() for line in lines)
+    assert lines[0].startswith(f"server clock  {result}")
+
+
+def test_the_doctor_ends_with_where_to_begin() -> None:
+    """The first lines of a long list are out of sight."""
+    results = {"config": "ok", "token": "broken", "clock": "attention", "bucket": "not checked"}
+
+    assert draw_end(results, 2, width=80, colours=False) == ["BROKEN: token. Mend the first of them first."]
+    assert draw_end(results, 1, width=80, colours=False) == ["ATTENTION: clock."]
+    assert draw_end({}, 0, width=80, colours=False) == ["ALL IS WELL."]
