@@ -28,6 +28,7 @@ class DaemonFacts:
     version: str
     started_at: str
     last_fault: ReportedFault | None = None
+    clock_offset_s: float | None = None  # the server's time minus this device's wall clock
 
 
 class Board:

@@ -13,6 +13,7 @@ import typer
 from agent import VERSION
 from agent.commands import config
 from agent.commands.add import add
+from agent.commands.export import export
 from agent.commands.run import run
 from agent.commands.status import status
 from agent.errors import ScoutAgentError
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(status)
 app.command()(add)
+app.command()(export)
 app.add_typer(config.app, name="config")
 
 

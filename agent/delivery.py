@@ -15,6 +15,7 @@ import structlog
 
 from agent import BUILT_ON, VERSION
 from agent.board import Board, ReportedFault
+from agent.boot_clock import offset_s
 from agent.clock import Clock
 from agent.config import Config
 from agent.errors import (
@@ -25,7 +26,7 @@ from agent.errors import (
     SpoolDamaged,
     Wait,
 )
-from agent.heartbeat import call_home
+from agent.heartbeat import Answer, call_home
 from agent.pace import Pace, Route
 from agent.spool import Batch, SealLimits, Spool
 from agent.token import TokenFile
@@ -37,6 +38,9 @@ CREDENTIALS_PAUSE_S = 60.0
 """At most one try a minute with a token that was refused; a changed token file ends the pause."""
 
 TOKEN_LOOK_S = 5.0
+OFFSET_STEP_S = 0.5
+"""The least change of the clock's offset that is shown."""
+
 _PATHS = {"bucket": ("bucket",), "endpoint": ("endpoint",), "auto": ("bucket", "endpoint")}
 
 log = structlog.get_logger()
@@ -87,7 +91,7 @@ class Delivery:
         if self._is_paused():
             return min(*waits_s, TOKEN_LOOK_S)
 
-        batch = self._spool.next_waiting()
+        batch = self._next_to_send()
         if batch is not None:
             if self._route.ready_in_s() <= 0.0:
                 self._deliver(batch)
@@ -96,11 +100,25 @@ class Delivery:
         if self._is_paused():
             return min(*waits_s, TOKEN_LOOK_S)
 
-        now_s = self._clock.monotonic_s()
-        if now_s >= self._next_call_s and self._home.ready_in_s() <= 0.0:
+        if self._call_is_due() and self._home.ready_in_s() <= 0.0:
             self._call_home()
         waits_s.append(max(self._next_call_s - self._clock.monotonic_s(), self._home.ready_in_s()))
         return max(0.0, min(waits_s))
+
+    def _next_to_send(self) -> Batch | None:
+        """The oldest waiting batch; one that lies on a stick only after the server was asked whether it has it."""
+        batch = self._spool.next_waiting()
+        if batch is None or not batch.exported or not self._call_is_due():
+            return batch
+        if self._home.ready_in_s() > 0.0:
+            return None
+        answered = self._call_home()
+        if self._is_paused() or (answered and self._call_is_due()):
+            return None  # there is more to ask about than one report may name
+        return self._spool.next_waiting()  # also without an answer: the bucket may be all there is
+
+    def _call_is_due(self) -> bool:
+        return self._clock.monotonic_s() >= self._next_call_s
 
     def _deliver(self, batch: Batch) -> None:
         path = self._route.choose()
@@ -125,6 +143,8 @@ class Delivery:
                 log.warning("path_changed", now=active, after=path)
         else:
             self._spool.accept(batch, path)
+            if batch.exported:
+                self._home.succeeded()  # the way is open: ask about the next one at once
             if self._route.succeeded(path):
                 log.info("path_recovered", path=path)
             self._cleared()
@@ -142,7 +162,7 @@ class Delivery:
     def _call_home(self) -> bool:
         """Report, and act on the reply; True when the server answered."""
         try:
-            reply, awaited = call_home(
+            answer = call_home(
                 self._connection,
                 self._spool,
                 version=VERSION,
@@ -160,7 +180,8 @@ class Delivery:
             return False
         self._home.succeeded()
         self._next_call_s = self._clock.monotonic_s() + self._config.heartbeat.interval_s
-        self._heed(reply, awaited)
+        self._heed(answer.reply, answer.awaited)
+        self._heed_clock(answer)
         return True
 
     def _heed(self, reply: Reply, awaited: list[Batch]) -> None:
@@ -170,8 +191,9 @@ class Delivery:
             log.info("batches_settled", batches=len(settled), rows=sum(batch.rows for batch in settled))
         for batch in awaited:
             resend = resend_number(reply.batches.get(batch.awaited_key, ""))
-            if resend is not None and resend > batch.name.resend:
-                self._spool.send_again(batch, resend)
+            if resend is None or resend <= batch.name.resend:
+                continue
+            if self._spool.send_again(batch, resend):
                 log.warning("batch_asked_for_again", batch=batch.name.key, resend=resend)
         awaited_again = self._spool.enter_generation(reply.generation)
         if awaited_again:
@@ -182,6 +204,16 @@ class Delivery:
             log.info("rows_forgotten", rows=forgotten)
         if len(awaited) == AWAITED_MAX and settled:
             self._next_call_s = self._clock.monotonic_s()
+
+    def _heed_clock(self, answer: Answer) -> None:
+        """Keep what the answer tells of this boot's clock, for the times of its sales."""
+        self._spool.note_heard(answer.boots)
+        self._spool.note_boot(answer.measured)
+        offset = offset_s(answer.measured, self._clock.now(), self._clock.mono_ms())
+        shown = self._board.facts.clock_offset_s
+        # The board is a file: a round trip's length is not worth writing one.
+        if shown is None or abs(offset - shown) >= OFFSET_STEP_S:
+            self._board.note(clock_offset_s=round(offset, 1))
 
     def _is_paused(self) -> bool:
         if self._token.changed():
