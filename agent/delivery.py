@@ -19,6 +19,7 @@ import structlog
 
 from agent import BUILT_ON, VERSION
 from agent.board import Board, ReportedFault, ReportedSend
+from agent.boot_clock import offset_s
 from agent.clock import Clock
 from agent.config import Config
 from agent.counters import BATCHES_SENT, FAULTS, HEARTBEAT_ANSWERED, TEXT_BYTES_SENT
@@ -31,7 +32,7 @@ from agent.errors import (
     SpoolDamaged,
     Wait,
 )
-from agent.heartbeat import call_home
+from agent.heartbeat import Answer, call_home
 from agent.orders import Orders, PauseOrder, ReplayOrder, SendOrder
 from agent.pace import Pace, Route
 from agent.pause import Pause
@@ -46,6 +47,9 @@ TOKEN_LOOK_S = 5.0
 
 TROUBLED_AFTER = 10
 """Server errors in a row after which a batch is suspected of causing them."""
+
+OFFSET_STEP_S = 0.5
+"""The least change of the clock's offset that is shown."""
 
 _PATHS = {"bucket": ("bucket",), "endpoint": ("endpoint",), "auto": ("bucket", "endpoint")}
 _SENDERS: dict[str, Callable[[Connection, Parcel], object]] = {"bucket": by_bucket, "endpoint": by_endpoint}
@@ -143,6 +147,8 @@ class Delivery:
             return min(*waits_s, TOKEN_LOOK_S)
 
         batch = None if self._is_held() else self._next_batch()
+        if batch is not None and batch.exported and self._call_is_due():
+            batch = self._after_asking()
         if batch is not None:
             path = self._path_for(batch)
             wait_s = self._ready_in_s(batch, path)
@@ -152,8 +158,7 @@ class Delivery:
         if self._credentials.are_paused():
             return min(*waits_s, TOKEN_LOOK_S)
 
-        now_s = self._clock.monotonic_s()
-        if now_s >= self._next_call_s and self._home.ready_in_s() <= 0.0:
+        if self._call_is_due() and self._home.ready_in_s() <= 0.0:
             self._call_home()
         waits_s.append(max(self._next_call_s - self._clock.monotonic_s(), self._home.ready_in_s()))
         return max(0.0, min(waits_s))
@@ -214,6 +219,15 @@ class Delivery:
             return self._spool.next_waiting(after=oldest.number) or oldest
         return oldest
 
+    def _after_asking(self) -> Batch | None:
+        """What to send once the server was asked which of the batches on a stick it has already."""
+        if self._home.ready_in_s() > 0.0:
+            return None
+        answered = self._call_home()
+        if self._credentials.are_paused() or (answered and self._call_is_due()):
+            return None  # there is more to ask about than one report may name
+        return self._next_batch()  # also without an answer: the bucket may be all there is
+
     def _path_for(self, batch: Batch) -> str:
         """A witness takes the path of what it is a witness to."""
         if self._suspect is not None and self._suspect.batch.number < batch.number:
@@ -254,6 +268,8 @@ class Delivery:
 
     def _accepted(self, batch: Batch, path: str) -> None:
         self._spool.accept(batch, path)
+        if batch.exported:
+            self._home.succeeded()  # the way is open: ask about the next one at once
         self._board.counters.add(BATCHES_SENT, path=path)
         self._board.counters.add(TEXT_BYTES_SENT, batch.bytes, path=path)
         # A batch that only avoids the path that refused it says nothing about the others' way.
@@ -324,7 +340,7 @@ class Delivery:
     def _call_home(self) -> bool:
         """Report, and act on the reply; True when the server answered."""
         try:
-            reply, awaited = call_home(
+            answer = call_home(
                 self._connection,
                 self._spool,
                 version=VERSION,
@@ -345,9 +361,23 @@ class Delivery:
         self._credentials.accepted()
         if self._board.facts.last_fault is not None and self._spool.next_waiting() is None:
             self._board.note(last_fault=None)
-        has_more = heed(self._spool, reply, awaited, self._config.spool.keep_for_days)
+        has_more = heed(self._spool, answer.reply, answer.awaited, self._config.spool.keep_for_days)
+        self._heed_clock(answer)
         self._next_call_s = self._clock.monotonic_s() + (0.0 if has_more else self._config.heartbeat.interval_s)
         return True
+
+    def _call_is_due(self) -> bool:
+        return self._clock.monotonic_s() >= self._next_call_s
+
+    def _heed_clock(self, answer: Answer) -> None:
+        """Keep what the answer tells of this boot's clock, for the times of its sales."""
+        self._spool.note_heard(answer.boots)
+        self._spool.note_boot(answer.measured)
+        offset = offset_s(answer.measured, self._clock.now(), self._clock.mono_ms())
+        shown = self._board.facts.clock_offset_s
+        # The board is a file: a round trip's length is not worth writing one.
+        if shown is None or abs(offset - shown) >= OFFSET_STEP_S:
+            self._board.note(clock_offset_s=round(offset, 1))
 
     # What is told
 

@@ -23,8 +23,9 @@ def heed(spool: Spool, reply: Reply, awaited: Sequence[Batch], keep_for_days: in
         log.info("batches_settled", batches=len(settled), rows=sum(batch.rows for batch in settled))
     for batch in awaited:
         resend = resend_number(reply.batches.get(batch.awaited_key, ""))
-        if resend is not None and resend > batch.name.resend:
-            spool.send_again(batch, resend)
+        if resend is None or resend <= batch.name.resend:
+            continue
+        if spool.send_again(batch, resend):
             log.warning("batch_asked_for_again", batch=batch.name.key, resend=resend)
     awaited_again = spool.enter_generation(reply.generation)
     if awaited_again:

@@ -14,7 +14,8 @@ May be relied on
                                           └────── resend ────┘
 
 What a cut at any moment leaves: before a commit, the state before; after it, the state after. Every arrow
-above is one transaction. Opened twice at once (the daemon, `scout-agent add`) the writers take turns.
+above is one transaction. Opened twice at once (the daemon, `scout-agent add` or `export`) the writers take turns.
+An export moves nothing along these arrows; it is noted, and what was exported may be settled from any state.
 """
 
 import random
@@ -25,6 +26,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
+from agent.boot_clock import is_better
 from agent.clock import Clock
 from agent.errors import LocalFault, SpoolDamaged, SpoolRefused
 from agent.intake import Note
@@ -32,7 +34,7 @@ from agent.record_id import RecordIds
 from agent.schema import open_database, reading_database
 from agent.statements import queries_of
 from wire.batch import BatchName, content_hash, sealing_day
-from wire.heartbeat import RANGES_MAX, EpochState
+from wire.heartbeat import BOOTS_MAX, RANGES_MAX, BootState, EpochState
 from wire.record import Record, format_instant, to_line
 
 SEQS_PER_EPOCH = 1_000_000_000_000
@@ -51,6 +53,7 @@ class Batch:
     sha256: str
     bytes: int
     refused_by: str | None = None
+    exported: bool = False  # it lies on a stick, so the server may have it without our sending
 
     @property
     def rows(self) -> int:
@@ -244,7 +247,7 @@ class Spool:
     # Settling
 
     def awaited(self, limit: int) -> list[Batch]:
-        """Accepted batches whose receipt is outstanding, the oldest first."""
+        """Batches that left this device, by a path or on a stick, without a receipt; accepted ones first."""
         return [_batch(row) for row in self._connection.execute(_SQL["awaited"], {"limit": limit})]
 
     def settle(self, batches: Sequence[Batch], server_time: str) -> None:
@@ -256,9 +259,14 @@ class Spool:
             for batch in batches:
                 self._connection.execute(_SQL["settle"], {"number": batch.number, "now": server_time})
 
-    def send_again(self, batch: Batch, resend: int) -> None:
-        """Let a batch wait again under the copy name that the server asked for."""
-        self._mark("send_again", batch, resend=resend)
+    def send_again(self, batch: Batch, resend: int) -> bool:
+        """Let an accepted batch wait again under the copy name that the server asked for.
+
+        False when it was never accepted: then its first copy is still to be sent.
+        """
+        with self._transaction():
+            changed = self._connection.execute(_SQL["send_again"], {"number": batch.number, "resend": resend})
+        return changed.rowcount == 1
 
     def generation(self) -> str | None:
         """Which life of the server's database was heard last."""
@@ -272,6 +280,7 @@ class Spool:
             return 0
         with self._transaction():
             self._connection.execute(_SQL["note_generation"], {"generation": generation})
+            self._connection.execute(_SQL["tell_boots_again"])
             if known is None:
                 return 0
             return self._connection.execute(_SQL["await_again"]).rowcount
@@ -294,6 +303,48 @@ class Spool:
             if rows:
                 self._connection.execute(_SQL["forget_epochs"], {"boot": self._clock.boot})
         return forgotten
+
+    # Export
+
+    def kept(self, *, settled: bool) -> list[Batch]:
+        """Every sealed batch that the server hasn't settled, or with `settled` all that are still here, by age."""
+        return [_batch(row) for row in self._connection.execute(_SQL["kept"], {"settled": settled})]
+
+    def keeps(self, batch: Batch) -> bool:
+        """Whether this batch is still here."""
+        parameters = {"number": batch.number, "key": batch.awaited_key}
+        return bool(self._connection.execute(_SQL["keeps"], parameters).fetchone()[0])
+
+    def note_exported(self, batches: Sequence[Batch]) -> None:
+        """Note that these lie on a stick, so that their receipts are awaited."""
+        now = format_instant(self._clock.now())
+        rows = [{"number": batch.number, "key": batch.awaited_key, "now": now} for batch in batches]
+        with self._transaction():
+            self._connection.executemany(_SQL["note_exported"], rows)
+
+    # The boots' clocks
+
+    def note_boot(self, measured: BootState) -> None:
+        """Keep the best measurement of a boot; on its first one, boots that hold nothing any more are dropped."""
+        row = self._connection.execute(_SQL["known_boot"], {"boot": measured.boot}).fetchone()
+        if not is_better(measured, BootState(**row) if row else None):
+            return
+        with self._transaction():
+            self._connection.execute(_SQL["note_boot"], asdict(measured))
+            if row is None:
+                self._connection.execute(_SQL["forget_boots"], {"boot": measured.boot})
+
+    def boot_states(self) -> tuple[BootState, ...]:
+        """Measured boots that the server hasn't heard of, or whose records it hasn't settled; BOOTS_MAX at most."""
+        rows = self._connection.execute(_SQL["boot_states"], {"limit": BOOTS_MAX})
+        return tuple(BootState(**row) for row in rows)
+
+    def note_heard(self, boots: Sequence[BootState]) -> None:
+        """Note that a report which named these was answered."""
+        if not self._connection.execute(_SQL["any_unheard"]).fetchone()[0]:
+            return
+        with self._transaction():
+            self._connection.executemany(_SQL["note_heard"], [asdict(boot) for boot in boots])
 
     # Seeing
 
@@ -341,19 +392,12 @@ class Spool:
         )
 
     def _seal_one(self, limits: SealLimits, built_on: datetime) -> bool:
-        row = self._connection.execute(_SQL["unsealed"]).fetchone()
-        if row is None:
-            return False
-        is_old = row["boot"] != self._clock.boot  # nothing will be added to an epoch of an earlier boot
-        is_due = (
-            is_old
-            or row["head"] - row["sealed_to"] >= limits.rows_max
-            or row["unsealed_bytes"] >= limits.bytes_max
-            or self._age_s(row["boot"], row["unsealed_since_mono_ms"]) >= limits.age_max_s
-        )
-        if not is_due:
+        if self._due_run(limits) is None:
             return False
         with self._transaction():
+            row = self._due_run(limits)
+            if row is None:
+                return False  # another process (`scout-agent export`) sealed it meanwhile
             number, first_seq = row["number"], row["sealed_to"] + 1
             (last_seq,) = self._connection.execute(
                 _SQL["run_end"],
@@ -402,6 +446,17 @@ class Spool:
                 raise LocalFault(f"{self._path}: two processes seal at once. Only one daemon may run.")
         return True
 
+    def _due_run(self, limits: SealLimits) -> sqlite3.Row | None:
+        """The oldest run that no batch covers, if it should become one now."""
+        row: sqlite3.Row | None = self._connection.execute(_SQL["unsealed"]).fetchone()
+        is_due = row is not None and (
+            row["boot"] != self._clock.boot  # nothing will be added to an epoch of an earlier boot
+            or row["head"] - row["sealed_to"] >= limits.rows_max
+            or row["unsealed_bytes"] >= limits.bytes_max
+            or self._age_s(row["boot"], row["unsealed_since_mono_ms"]) >= limits.age_max_s
+        )
+        return row if is_due else None
+
     def _current_epoch(self, opened_at: str) -> tuple[int, int]:
         """Number and head of this boot's epoch, begun now if this is the boot's first intake."""
         row = self._connection.execute(_SQL["newest_epoch"]).fetchone()
@@ -412,8 +467,8 @@ class Spool:
         return row["number"], row["head"]
 
     def _epoch_number(self, batch: Batch) -> int:
-        (number,) = self._connection.execute(_SQL["epoch_number"], {"epoch": batch.name.epoch}).fetchone()
-        return int(number)
+        row = self._connection.execute(_SQL["epoch_number"], {"epoch": batch.name.epoch}).fetchone()
+        return int(row[0]) if row else 0  # no record lies below 0: what was forgotten meanwhile has no content
 
     def _jsonl(self, epoch_number: int, first_seq: int, last_seq: int) -> bytes:
         base = epoch_number * SEQS_PER_EPOCH
@@ -481,7 +536,14 @@ def state_of(connection: sqlite3.Connection, path: Path) -> SpoolState:
 
 def _batch(row: sqlite3.Row) -> Batch:
     name = BatchName.parse(row["key"])
-    return Batch(row["number"], name.again(row["resend"]), row["sha256"], row["bytes"], row["refused_by"])
+    return Batch(
+        row["number"],
+        name.again(row["resend"]),
+        row["sha256"],
+        row["bytes"],
+        row["refused_by"],
+        bool(row["exported"]),
+    )
 
 
 def _extend(runs: list[tuple[int, int]], first: int, last: int) -> None:

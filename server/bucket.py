@@ -116,12 +116,14 @@ class FolderBucket:
             raise InvalidKey("a link stands where this key needs a folder")
         incoming = self.folder / _INCOMING
         incoming.mkdir(exist_ok=True)
+        self._hand_over(incoming)
         descriptor, temporary = tempfile.mkstemp(dir=incoming)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(body)
                 file.flush()
                 os.fsync(descriptor)
+            self._hand_over(Path(temporary))
             # A link never replaces what is there, and of two writers one succeeds.
             os.link(temporary, path)
         except FileExistsError:
@@ -209,9 +211,16 @@ class FolderBucket:
         try:
             for new in reversed(missing):
                 new.mkdir(exist_ok=True)
+                self._hand_over(new)
                 sync_folder(new.parent)
         except (FileExistsError, NotADirectoryError):
             raise InvalidKey("an object stands where this key needs a folder") from None
+
+    def _hand_over(self, path: Path) -> None:
+        """Let what root stores belong to the account that the bucket belongs to, or the server couldn't read it."""
+        if os.geteuid() == 0:
+            owner = self.folder.stat()
+            os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def _version(status: os.stat_result) -> str:

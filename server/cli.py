@@ -20,7 +20,7 @@ import psycopg
 import structlog
 import typer
 
-from server import secrets, supervisor, tokens
+from server import importing, secrets, supervisor, tokens
 from server.bucket import open_bucket
 from server.config import Address, find_bucket, find_data, find_database, now
 from server.database import migrate as migrate_database
@@ -190,6 +190,28 @@ def load(
             _say_loaded(load_objects(pool, opened, today=now().date(), day=day), as_json)
 
 
+@app.command(name="import")
+def import_(
+    paths: Annotated[list[Path], typer.Argument(help="Folders or files that 'scout-agent export' wrote.")],
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and change nothing.")] = False,
+    data: Data = None,
+    database_url: DatabaseUrl = None,
+    bucket: BucketUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take sales from a USB stick into bucket and bronze. Safe to repeat; what came another way is known.
+
+    Says what is missing, damaged or refused, with exit status 1, and takes the rest.
+    """
+    opened = open_bucket(find_bucket(data, bucket, os.environ))
+    with open_pool(find_database(data, database_url, os.environ)) as pool:
+        imported = importing.import_paths(pool, opened, paths, dry_run=dry_run)
+    _say_imported(imported, as_json)
+    if imported.problems:
+        raise typer.Exit(1)
+
+
 @app.command()
 def etl(data: Data = None, database_url: DatabaseUrl = None, watch: Watch = False, as_json: AsJson = False) -> None:
     """Move what bronze received to production, silver and gold. Cost follows the new rows."""
@@ -268,6 +290,21 @@ def _say_loaded(summary: LoadSummary, as_json: bool, quiet: bool = False) -> Non
     else:
         typer.echo(", ".join(f"{count} {word}" for word, count in asdict(summary).items()))
     sys.stdout.flush()
+
+
+def _say_imported(imported: importing.Imported, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(asdict(imported)))
+        return
+    for problem in imported.problems:
+        typer.echo(f"{problem.kind}: {problem.path!r}: {problem.reason}", err=True)
+    would = "would be " if imported.dry_run else ""
+    typer.echo(
+        f"{imported.objects} good objects with {imported.rows} sales, {imported.stored} {would}new in the bucket; "
+        f"{imported.loaded_before} objects loaded before, {imported.loaded} now, {imported.waiting} "
+        f"waiting: {imported.accepted} sales new, {imported.duplicates} known already, {imported.rejected} refused; "
+        f"{len(imported.problems)} problems"
+    )
 
 
 def _say_moved(results: list[TargetResult], as_json: bool, quiet: bool = False) -> None:

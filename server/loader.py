@@ -107,6 +107,14 @@ def load(
     return LoadSummary(**tally)
 
 
+def load_keys(pool: ConnectionPool, bucket: Bucket, keys: Sequence[str], limits: Limits = LIMITS) -> LoadSummary:
+    """Load exactly these objects, wherever they lie, and what else was found and waits. Raises as `load` does."""
+    tally: Counter[str] = Counter(found=_discover(pool, bucket, _stored(bucket, keys), limits))
+    while step := _load_next(pool, bucket, "", limits):
+        tally += step
+    return LoadSummary(**tally)
+
+
 def _due_awaited(pool: ConnectionPool, limits: Limits) -> list[_Awaited]:
     with pool.connection() as connection:
         values = {"absent_s": limits.absent_s, "names_max": limits.awaited_max}
@@ -122,10 +130,15 @@ def _look_up(bucket: Bucket, awaited: Iterable[_Awaited]) -> Iterator[ObjectInfo
             continue  # a device may report what it likes: no such object can settle it
         if name.device_id != item.device_id:
             continue
-        for key in dict.fromkeys((name.key, name.again(item.resend).key)):
-            version = bucket.version_of(key)
-            if version is not None:
-                yield ObjectInfo(key, version, 0)
+        yield from _stored(bucket, dict.fromkeys((name.key, name.again(item.resend).key)))
+
+
+def _stored(bucket: Bucket, keys: Iterable[str]) -> Iterator[ObjectInfo]:
+    """Yield those of these objects that are in the bucket."""
+    for key in keys:
+        version = bucket.version_of(key)
+        if version is not None:
+            yield ObjectInfo(key, version, 0)
 
 
 def _discover(pool: ConnectionPool, bucket: Bucket, listed: Iterator[ObjectInfo], limits: Limits) -> int:

@@ -19,6 +19,9 @@ AWAITED_MAX = 500
 RANGES_MAX = 100
 """Unsettled ranges named for one epoch; what lies beyond is merged into the last one."""
 
+BOOTS_MAX = 100
+"""Boots named in one report. A device that boots more often than that before it is heard names the rest later."""
+
 SETTLED = "settled"
 UNKNOWN = "unknown"
 
@@ -36,6 +39,19 @@ class EpochState:
     epoch: str
     head: int
     unsettled: tuple[tuple[int, int], ...]
+    lost: tuple[tuple[int, int], ...] = ()  # runs that a damaged card lost for good
+
+
+@dataclass(frozen=True, slots=True)
+class BootState:
+    """When a boot of the device began by the server's clock, measured during a call home.
+
+    A record's corrected time is `zero_at` plus its `mono_ms`, right to within `error_ms`.
+    """
+
+    boot: str
+    zero_at: str  # the server's time when mono_ms of this boot was 0
+    error_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +74,7 @@ class Report:
     generation: str | None = None  # the database's, as last heard
     oldest_unsettled_at: str | None = None
     token_expires_at: str | None = None
+    boots: tuple[BootState, ...] = ()
 
     def to_json(self) -> bytes:
         """The report as it travels."""

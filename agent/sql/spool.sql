@@ -75,7 +75,7 @@ set sealed_to = :last_seq,
 where number = :number and sealed_to = :first_seq - 1;
 
 -- next_waiting -- the oldest batch to send
-select number, key, sha256, bytes, resend, refused_by
+select number, key, sha256, bytes, resend, refused_by, exported_at is not null as exported
 from batches
 where state = 'waiting' and number > :after
 order by number
@@ -120,14 +120,25 @@ order by number;
 -- replay_set_aside -- a technician wants it tried again; refusals stay counted
 update batches set state = 'waiting' where number = :number and state = 'set_aside';
 
--- awaited -- accepted batches without a receipt
-select number, key, sha256, bytes, resend, refused_by from batches where state = 'accepted' order by number limit :limit;
+-- awaited -- batches without a receipt that were accepted, then those that only lie on a stick: however many
+-- those are, they must not keep the others from being asked about
+select number, key, sha256, bytes, resend, refused_by, exported from (
+    select number, key, sha256, bytes, resend, refused_by, exported_at is not null as exported, 0 as place
+    from batches
+    where state = 'accepted'
+    union all
+    select number, key, sha256, bytes, resend, refused_by, 1, 1
+    from batches
+    where state in ('waiting', 'set_aside') and exported_at is not null
+)
+order by place, number
+limit :limit;
 
 -- settle -- the server's ledger covers it
 update batches set state = 'settled', settled_at = :now where number = :number and state <> 'settled';
 
 -- send_again -- the server asked for a copy
-update batches set state = 'waiting', resend = :resend where number = :number;
+update batches set state = 'waiting', resend = :resend where number = :number and state = 'accepted';
 
 -- generation -- the life of the server's database heard last
 select generation from device where generation is not null;
@@ -137,6 +148,48 @@ update device set generation = :generation;
 
 -- await_again -- after a restore, every batch still kept is asked for again
 update batches set state = 'accepted', settled_at = null where state = 'settled';
+
+-- kept -- batches to export, the oldest first
+select number, key, sha256, bytes, resend, refused_by, exported_at is not null as exported
+from batches
+where state <> 'settled' or :settled
+order by number;
+
+-- keeps -- whether a batch is still here; numbers of forgotten ones may be given again, so the key counts too
+select exists (select 1 from batches where number = :number and key = :key);
+
+-- note_exported -- it lies on a stick
+update batches set exported_at = :now where number = :number and key = :key;
+
+-- known_boot -- what was measured of a boot so far
+select boot, zero_at, error_ms from boots where boot = :boot;
+
+-- note_boot -- a better measurement of a boot, which the server has yet to hear
+insert into boots (boot, zero_at, error_ms) values (:boot, :zero_at, :error_ms)
+on conflict (boot) do update set zero_at = excluded.zero_at, error_ms = excluded.error_ms, heard = 0;
+
+-- forget_boots -- boots of which nothing is left here
+delete from boots where boot <> :boot and not exists (select 1 from epochs where epochs.boot = boots.boot);
+
+-- boot_states -- boots to report: first those never heard of, then those with records that are not settled
+select boot, zero_at, error_ms
+from boots
+where not heard
+   or boot in (
+       select boot from epochs
+       where head > sealed_to or number in (select epoch_number from batches where state <> 'settled')
+   )
+order by heard, zero_at
+limit :limit;
+
+-- any_unheard -- whether a measurement waits to be heard
+select exists (select 1 from boots where not heard);
+
+-- note_heard -- the server answered a report with this measurement
+update boots set heard = 1 where boot = :boot and zero_at = :zero_at and error_ms = :error_ms;
+
+-- tell_boots_again -- a restored server may have lost what it heard
+update boots set heard = 0;
 
 -- forgettable -- the oldest batches settled long enough ago
 select number, epoch_number, first_seq, last_seq

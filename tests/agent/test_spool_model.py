@@ -35,6 +35,11 @@ class ModelBatch:
     resend: int = 0
     refusals: int = 0
     settled_at: str = ""
+    exported: bool = False
+
+    @property
+    def is_awaited(self) -> bool:
+        return self.state == "accepted" or (self.exported and self.state in ("waiting", "set_aside"))
 
 
 class SpoolModel(RuleBasedStateMachine):
@@ -142,13 +147,22 @@ class SpoolModel(RuleBasedStateMachine):
         for batch in chosen:
             self.batches[batch.number].state, self.batches[batch.number].settled_at = "settled", now
 
+    @rule(data=st.data())
+    def export_some(self, data: st.DataObject) -> None:
+        chosen = [batch for batch in self.spool.kept(settled=data.draw(st.booleans())) if data.draw(st.booleans())]
+        self.spool.note_exported(chosen)
+        for batch in chosen:
+            self.batches[batch.number].exported = True
+
     @rule()
     def ask_for_the_first_again(self) -> None:
         awaited = self.spool.awaited(1)
         if awaited:
             model = self.batches[awaited[0].number]
-            self.spool.send_again(awaited[0], model.resend + 1)
-            model.state, model.resend = "waiting", model.resend + 1
+            was_accepted = model.state == "accepted"
+            assert self.spool.send_again(awaited[0], model.resend + 1) == was_accepted
+            if was_accepted:
+                model.state, model.resend = "waiting", model.resend + 1
 
     @rule(generation=st.sampled_from(["g-1", "g-2"]))
     def hear_of_a_generation(self, generation: str) -> None:
@@ -223,6 +237,18 @@ class SpoolModel(RuleBasedStateMachine):
         waiting = [number for number, model in self.batches.items() if model.state == "waiting"]
         following = self.spool.next_waiting()
         assert (following.number if following else None) == (min(waiting) if waiting else None)
+
+    @invariant()
+    def receipts_are_awaited_for_all_that_left(self) -> None:
+        if not hasattr(self, "spool"):
+            return
+        expected = {number for number, model in self.batches.items() if model.is_awaited}
+        awaited = self.spool.awaited(1000)
+        assert {batch.number for batch in awaited} == expected
+        assert all(batch.exported == self.batches[batch.number].exported for batch in awaited)
+        kept = {number for number, model in self.batches.items() if model.state != "settled"}
+        assert {batch.number for batch in self.spool.kept(settled=False)} == kept
+        assert {batch.number for batch in self.spool.kept(settled=True)} == set(self.batches)
 
     @invariant()
     def epochs_are_reported_exactly(self) -> None:

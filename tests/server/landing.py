@@ -25,6 +25,9 @@ class Landed:
     seq: int | None = None
     id: UUID = field(default_factory=uuid4)
     captured_at: datetime | None = MORNING
+    clock: str = "synced"
+    boot: str = "boot-1"
+    mono_ms: int | None = None  # else the line's number
 
     @property
     def identity(self) -> bytes | None:
@@ -70,7 +73,8 @@ def land(connection: psycopg.Connection, rows: Iterable[Landed]) -> int:
         )
         with connection.cursor() as cursor, cursor.copy(copy_text) as copy:
             for line, row in enumerate(rows, start=1):
-                own = ("synced", "boot-1", line) if row.epoch else (None, None, None)
+                mono_ms = line if row.mono_ms is None else row.mono_ms
+                own = (row.clock, row.boot, mono_ms) if row.epoch else (None, None, None)
                 row_id = row.id if row.epoch else None
                 key = (row.device_id, row.epoch, row.seq, row_id, row.identity, row.captured_at)
                 copy.write_row((load_id, *key, *own, row.payload, f"2026-01-20/{row.device_id}/x.jsonl", line))

@@ -395,6 +395,31 @@ def test_rows_deleted_by_hand_are_a_gap_whatever_the_ledger_says(connection: psy
     assert rows(connection, GAPS) == [(3, 3, 1)]
 
 
+LOST = "select first_seq, last_seq, seqs, lost_on_device from scout_bronze.gaps order by first_seq"
+
+
+def test_what_the_device_lost_is_a_gap_with_its_reason(connection: psycopg.Connection) -> None:
+    """Beside gaps that nobody explains, and even within a run for which the device still answers."""
+    stored(connection, posted(*batch(range(1, 4))))
+    head(connection, 20, "{[10,21)}")
+    connection.execute("update scout_edge.heads set lost = '{[2,6),[12,14)}'")
+
+    assert rows(connection, LOST) == [(4, 5, 2, True), (6, 9, 4, False), (12, 13, 2, True)]
+
+
+def test_a_lost_seq_that_arrives_after_all_is_no_gap(connection: psycopg.Connection) -> None:
+    """From a stick or a salvaged card: held is held, in line quarantine or retired too."""
+    head(connection, 9)
+    connection.execute("update scout_edge.heads set lost = '{[1,10)}'")
+    assert rows(connection, LOST) == [(1, 9, 9, True)]
+    stored(connection, posted(*batch(range(3, 6))))
+    jsonl = b"broken\n"
+    stored(connection, posted(name_of(jsonl, 7, 7), jsonl))
+    connection.execute("insert into scout_bronze.retired values (%s, %s, '{[9,10)}')", [DEVICE, EPOCH])
+
+    assert rows(connection, LOST) == [(1, 2, 2, True), (6, 6, 1, True), (8, 8, 1, True)]
+
+
 def test_gaps_of_one_device_read_that_devices_index_entries(connection: psycopg.Connection) -> None:
     """The cost does not follow the size of the fleet."""
     connection.execute(

@@ -9,7 +9,7 @@ import pytest
 from endpoints import SECRET
 from programs import scout_server
 
-COMMANDS = ["up", "serve", "dsn", "migrate", "load", "etl", "tokens issue"]
+COMMANDS = ["up", "serve", "dsn", "migrate", "load", "import", "etl", "tokens issue"]
 GIVEN = {"SUPABASE_JWT_SECRET": SECRET}
 
 

@@ -170,6 +170,16 @@ def test_a_head_only_rises_and_the_unsettled_runs_are_replaced(device: psycopg.C
     assert heads(device) == [(EPOCH, 100, "{[3,4)}"), (OTHER_EPOCH, 0, "{}")]
 
 
+def test_what_a_device_lost_is_what_it_said_last(device: psycopg.Connection):
+    """What a device lost is what it said last."""
+    lost = []
+    for runs in (((3, 5), (9, 9)), ((3, 5),), ()):
+        call(device, as_json(report(epochs=(EpochState(EPOCH, 100, (), lost=runs),))))
+        lost += device.execute("select lost::text from scout_edge.heads").fetchall()
+
+    assert lost == [("{[3,6),[9,10)}",), ("{[3,6)}",), ("{}",)]
+
+
 @pytest.mark.parametrize(
     "epoch",
     [
@@ -183,6 +193,9 @@ def test_a_head_only_rises_and_the_unsettled_runs_are_replaced(device: psycopg.C
         {"epoch": EPOCH, "head": 5, "unsettled": [None]},
         {"epoch": EPOCH, "head": 5, "unsettled": {"1": 2}},
         {"epoch": EPOCH, "head": 5},
+        {"epoch": EPOCH, "head": 5, "unsettled": [], "lost": [[1, 6]]},
+        {"epoch": EPOCH, "head": 5, "unsettled": [], "lost": [[1, "2"]]},
+        {"epoch": EPOCH, "head": 5, "unsettled": [], "lost": None},
         {"epoch": EPOCH, "head": -1, "unsettled": []},
         {"epoch": EPOCH, "head": 10**12, "unsettled": []},
         {"epoch": EPOCH, "head": "5", "unsettled": []},

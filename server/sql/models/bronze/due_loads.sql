@@ -1,4 +1,5 @@
--- One row per load that the ETL should take now, the next one first. A load that failed waits an hour, so that
+-- One row per load that the ETL should take now, the next one first. A load is a commit, or a boot of a device that
+-- was measured (scout_bronze.rows_due_again says which rows that means). A load that failed waits an hour, so that
 -- it costs the others little, and is then tried again: what broke it may have been mended.
 drop view if exists scout_bronze.due_loads;
 create view scout_bronze.due_loads as

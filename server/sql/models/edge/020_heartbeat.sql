@@ -14,6 +14,7 @@ declare
     refusal text;
     reported record;
     unsettled int8multirange;
+    lost int8multirange;
     named text[];   -- every name in the report
     awaits text[];  -- those of them that are batches of this device
     settled text[];
@@ -38,31 +39,42 @@ begin
         raise exception 'malformed report' using errcode = '22023',
             hint = 'A report is an object of at most 1 MiB with a nonce and the lists epochs and awaits.';
     end if;
+    if not scout_edge.note_boots(device, coalesce(report -> 'boots', '[]')) then
+        raise exception 'malformed boot in report' using errcode = '22023',
+            hint = 'A boot has a name, zero_at as 2026-11-25T10:30:00.000Z, and error_ms.';
+    end if;
 
     insert into scout_edge.heartbeats (device_id, heard_at, report)
     values (device, now(), report - 'awaits')
     on conflict (device_id) do update
         set heard_at = excluded.heard_at, report = excluded.report;
     insert into scout_edge.heartbeat_history (device_id, hour, heard_at, report)
-    values (device, date_trunc('hour', now(), 'UTC'), now(), report - 'awaits' - 'epochs')
+    values (device, date_trunc('hour', now(), 'UTC'), now(), report - 'awaits' - 'epochs' - 'boots')
     on conflict (device_id, hour) do update
         set heard_at = excluded.heard_at, report = excluded.report;
 
     for reported in
-        select epochs.value ->> 'epoch' as epoch, epochs.value -> 'head' as head, epochs.value -> 'unsettled' as runs
+        select
+            epochs.value ->> 'epoch' as epoch,
+            epochs.value -> 'head' as head,
+            epochs.value -> 'unsettled' as runs,
+            epochs.value -> 'lost' as lost
         from jsonb_array_elements(coalesce(report -> 'epochs', '[]')) as epochs
         order by 1
     loop
         unsettled := scout_edge.runs(reported.runs, reported.head);
-        if coalesce(reported.epoch !~ '^[0-9a-f]{16}$', true) or unsettled is null then
+        lost := scout_edge.runs(coalesce(reported.lost, '[]'), reported.head);
+        if coalesce(reported.epoch !~ '^[0-9a-f]{16}$', true) or unsettled is null or lost is null then
             raise exception 'malformed epoch in report' using errcode = '22023',
-                hint = 'An epoch has 16 hex digits, a head, and unsettled runs [first, last] within 1..head.';
+                hint = 'An epoch has 16 hex digits, a head, and unsettled and lost runs [first, last] within 1..head.';
         end if;
-        insert into scout_edge.heads as old (device_id, epoch, head, unsettled, first_heard_at, last_heard_at)
-        values (device, reported.epoch, reported.head::bigint, unsettled, now(), now())
+        insert into scout_edge.heads as old (device_id, epoch, head, unsettled, lost, first_heard_at, last_heard_at)
+        values (device, reported.epoch, reported.head::bigint, unsettled, lost, now(), now())
         on conflict (device_id, epoch) do update
             set head = greatest(old.head, excluded.head),
                 unsettled = excluded.unsettled,
+                -- An older agent says nothing of losses, and takes none back.
+                lost = case when reported.lost is null then old.lost else excluded.lost end,
                 last_heard_at = excluded.last_heard_at;
     end loop;
 

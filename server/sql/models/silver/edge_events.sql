@@ -1,9 +1,10 @@
--- Grain: one row per row of scout.bronze_edge_raw, which is all this model reads.
+-- Grain: one row per row of scout.bronze_edge_raw. Besides that, this model reads scout_edge.boots, for times.
 create or replace function scout.refresh_silver_edge_events(loads bigint[])
 returns setof scout_bronze.step_result
 language plpgsql
 as $$
 declare
+    again constant bigint[] := scout_bronze.rows_due_again(loads);
     events_read bigint;
     events_written bigint;
 begin
@@ -15,7 +16,7 @@ begin
             bronze.epoch,
             bronze.seq,
             bronze.record_id,
-            bronze.captured_at,
+            scout.corrected_at(bronze.captured_at, bronze.clock, bronze.mono_ms, measured.zero_at) as captured_at,
             bronze.clock,
             bronze.boot,
             bronze.mono_ms,
@@ -30,11 +31,15 @@ begin
             coalesce(payload."timestamp", payload.ts, payload.captured_at, payload.created_at) as local_time,
             payload.ts_utc
         from scout.bronze_edge_raw as bronze
+        left join scout_edge.boots as measured
+            on bronze.clock = 'unsynced'
+            and measured.device_id = bronze.device_id
+            and measured.boot = bronze.boot
         cross join lateral jsonb_to_record(bronze.payload) as payload (
             transaction_id jsonb, id jsonb, store_id jsonb, store jsonb,
             "timestamp" jsonb, ts jsonb, captured_at jsonb, created_at jsonb, ts_utc jsonb
         )
-        where bronze.load_id = any (loads)
+        where bronze.load_id = any (loads) or bronze.raw_id = any (again)
     ),
     written as (
         insert into scout.silver_edge_events as event (
@@ -50,9 +55,9 @@ begin
             is_readable
         from said
         on conflict (raw_id) do update set (
-            transaction_id, store_id, event_at, is_readable
+            captured_at, transaction_id, store_id, event_at, is_readable
         ) = (
-            excluded.transaction_id, excluded.store_id, excluded.event_at, excluded.is_readable
+            excluded.captured_at, excluded.transaction_id, excluded.store_id, excluded.event_at, excluded.is_readable
         )
         where (event.*) is distinct from (excluded.*)
         returning raw_id

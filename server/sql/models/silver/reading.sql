@@ -80,6 +80,20 @@ $$;
 comment on function scout.said_instant is
     'An ISO 8601 time with date and at least minutes; where it names no offset, in the zone given.';
 
+create or replace function scout.corrected_at(
+    captured_at timestamptz, clock text, mono_ms bigint, zero_at timestamptz
+) returns timestamptz
+language sql immutable parallel safe
+return case
+    -- No boot lasts a hundred years; more would leave the calendar, and one row must not fail a load.
+    when clock = 'unsynced' and mono_ms between 0 and 3155760000000 then
+        coalesce(zero_at + mono_ms * interval '1 millisecond', captured_at)
+    else captured_at
+end;
+comment on function scout.corrected_at is
+    'When intake saw a record: by the device''s clock, or where that was not synchronised and its boot was measured
+     against ours (zero_at, else null), by the time since that boot began.';
+
 create or replace function scout.transaction_key(
     transaction_id text, epoch text, seq bigint, record_id uuid, identity bytea
 ) returns text

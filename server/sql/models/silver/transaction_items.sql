@@ -5,13 +5,14 @@ returns setof scout_bronze.step_result
 language plpgsql
 as $$
 declare
+    again constant bigint[] := scout_bronze.rows_due_again(loads);
     lines_read bigint;
     lines_written bigint;
     fields_refused bigint;
 begin
     delete from scout.silver_rejections as rejection
     using scout.bronze_transactions_raw as bronze
-    where bronze.load_id = any (loads)
+    where (bronze.load_id = any (loads) or bronze.raw_id = any (again))
         and rejection.raw_id = bronze.raw_id
         and rejection.field like 'items%';
 
@@ -19,7 +20,7 @@ begin
     delete from scout.silver_transaction_items as item
     using scout.bronze_transactions_raw as bronze
     join scout.silver_transactions as sale using (raw_id)
-    where bronze.load_id = any (loads)
+    where (bronze.load_id = any (loads) or bronze.raw_id = any (again))
         and item.source_id = sale.source_id
         and item.transaction_key = sale.transaction_key;
 
@@ -31,7 +32,7 @@ begin
             nullif(bronze.payload -> 'items', 'null') as items
         from scout.bronze_transactions_raw as bronze
         left join scout.silver_transactions as sale using (raw_id)
-        where bronze.load_id = any (loads)
+        where bronze.load_id = any (loads) or bronze.raw_id = any (again)
     ),
     said as materialized (
         select

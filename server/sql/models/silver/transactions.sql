@@ -1,7 +1,8 @@
--- Grain: one row per (source_id, transaction_key), the latest version. Reads scout.bronze_transactions_raw only.
+-- Grain: one row per (source_id, transaction_key), the latest version. Reads scout.bronze_transactions_raw, and
+-- scout_edge.boots for times.
 --
--- The latest version is the one captured last, then the one with the highest id: never the one that arrived last,
--- so any order and any repetition of loads ends in the same rows.
+-- The latest version is the one captured last (by corrected time), then the one with the highest id: never the one
+-- that arrived last, so any order and any repetition of loads ends in the same rows.
 create or replace function scout.refresh_silver_transactions(loads bigint[])
 returns setof scout_bronze.step_result
 language plpgsql
@@ -16,6 +17,8 @@ declare
             group by field
         ) as choices
     );
+    -- With a sale that is in here all its versions are: what is stored of it stands for nothing any more.
+    again constant bigint[] := scout_bronze.rows_due_again(loads);
     versions_read bigint;
     sales_written bigint;
     fields_refused bigint;
@@ -23,7 +26,7 @@ begin
     -- What was refused before, where these loads are typed again.
     delete from scout.silver_rejections as rejection
     using scout.bronze_transactions_raw as bronze
-    where bronze.load_id = any (loads)
+    where (bronze.load_id = any (loads) or bronze.raw_id = any (again))
         and rejection.raw_id = bronze.raw_id
         and rejection.field not like 'items%';
 
@@ -40,7 +43,7 @@ begin
             bronze.seq,
             bronze.record_id,
             bronze.identity,
-            bronze.captured_at,
+            scout.corrected_at(bronze.captured_at, bronze.clock, bronze.mono_ms, measured.zero_at) as captured_at,
             payload.transaction_id as said_transaction_id,
             payload.id as said_id,
             coalesce(payload.store_id, scout.part(payload.store, 'id')) as said_store_id,
@@ -83,6 +86,10 @@ begin
             payload.handshake_score as said_handshake_score,
             payload.status as said_status
         from scout.bronze_transactions_raw as bronze
+        left join scout_edge.boots as measured
+            on bronze.clock = 'unsynced'
+            and measured.device_id = bronze.device_id
+            and measured.boot = bronze.boot
         cross join lateral jsonb_to_record(
             case when jsonb_typeof(bronze.payload) = 'object' then bronze.payload end
         ) as payload (
@@ -95,7 +102,7 @@ begin
             suggestion jsonb, suggestion_accepted jsonb, campaign_influenced jsonb, is_tbwa_client jsonb,
             payment_method jsonb, duration_seconds jsonb, handshake_score jsonb, status jsonb
         )
-        where bronze.load_id = any (loads)
+        where bronze.load_id = any (loads) or bronze.raw_id = any (again)
     ),
     numbered as materialized (
         select
@@ -240,8 +247,11 @@ begin
             suggestion_accepted, campaign_influenced, is_tbwa_client, payment_method, duration_seconds,
             handshake_score, status
         ) = (select excluded.*)
-        where (coalesce(sale.version_at, '-infinity'), sale.version)
-            <= (coalesce(excluded.version_at, '-infinity'), excluded.version)
+        where (
+                sale.raw_id = any (again)
+                or (coalesce(sale.version_at, '-infinity'), sale.version)
+                    <= (coalesce(excluded.version_at, '-infinity'), excluded.version)
+            )
             and (sale.*) is distinct from (excluded.*)
         returning raw_id
     )
