@@ -28,6 +28,7 @@ class DaemonFacts:
     version: str
     started_at: str
     last_fault: ReportedFault | None = None
+    intake_faults: tuple[ReportedFault, ...] = ()  # what holds up a source now
 
 
 class Board:

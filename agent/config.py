@@ -50,11 +50,17 @@ class Server(_Section, frozen=True):
 
 
 class Folder(_Section, frozen=True):
-    """The folder into which the till drops files."""
+    """The folder into which the till drops files. "" means that this source isn't used."""
 
     path: str
     settle_s: Seconds = 2.0
     file_bytes_max: Annotated[int, Meta(ge=PAYLOAD_BYTES_MAX, le=1024**3)] = 32 * 1024 * 1024
+
+
+class Tail(_Section, frozen=True):
+    """The folder in which the till appends to files. "" means that this source isn't used."""
+
+    path: str = ""
 
 
 class SpoolSection(_Section, frozen=True):
@@ -96,7 +102,8 @@ class Config(_Section, frozen=True):
 
     device: Device
     server: Server
-    folder: Folder
+    folder: Folder = msgspec.field(default_factory=lambda: Folder(path=""))
+    tail: Tail = msgspec.field(default_factory=Tail)
     spool: SpoolSection = msgspec.field(default_factory=SpoolSection)
     batch: BatchSection = msgspec.field(default_factory=BatchSection)
     upload: Upload = msgspec.field(default_factory=Upload)
@@ -116,6 +123,17 @@ class Config(_Section, frozen=True):
     def status_file(self) -> Path:
         """Where the daemon tells `status` what only it knows; in systemd's runtime directory if there is one."""
         return Path(os.environ.get("RUNTIME_DIRECTORY") or self.spool.directory) / "status.json"
+
+    @property
+    def rejected_folders(self) -> tuple[Path, ...]:
+        """Where lies what the sources in use can't take."""
+        folder = (Path(self.folder.path) / "rejected",) if self.folder.path else ()
+        return (*folder, self.tail_rejected_folder) if self.tail.path else folder
+
+    @property
+    def tail_rejected_folder(self) -> Path:
+        """In the agent's own directory: the tail source writes nothing into the till's folder."""
+        return Path(self.spool.directory) / "rejected"
 
     @property
     def bucket_url(self) -> str:
@@ -186,12 +204,32 @@ def _problem(config: Config) -> str | None:
             return f"server.{key}: must be an address such as https://sales.example.com, without user or password"
     if not (config.server.api_key.isascii() and config.server.api_key.isprintable()):
         return "server.api_key: must be plain ASCII, for it travels as a header"
-    for key, path in {"folder.path": config.folder.path, "spool.directory": config.spool.directory}.items():
+    return _source_problem(config) or _place_problem(config)
+
+
+def _source_problem(config: Config) -> str | None:
+    if not any((config.folder.path, config.tail.path)):
+        return "folder.path, tail.path: at least one must be set, or no sale is ever taken"
+    return None
+
+
+def _place_problem(config: Config) -> str | None:
+    """Two sources on one file would take it twice, and nobody but the agent writes where the spool is."""
+    folder, tail, spool = config.folder.path, config.tail.path, config.spool.directory
+    for key, path in {"folder.path": folder or "/", "tail.path": tail or "/", "spool.directory": spool}.items():
         if not Path(path).is_absolute():
             return f"{key}: must be an absolute path, beginning with /"
-    if Path(config.spool.directory) in (Path(config.folder.path), *Path(config.folder.path).parents):
+    if folder and _lies_in(folder, spool):
         return "folder.path: must not lie in spool.directory, where only the agent writes"
+    for key, other in {"folder.path": folder, "spool.directory": spool}.items():
+        if tail and other and (_lies_in(tail, other) or _lies_in(other, tail)):
+            return f"tail.path: must be apart from {key}: neither may lie in the other"
     return None
+
+
+def _lies_in(inner: str, outer: str) -> bool:
+    """Whether one folder is or lies in the other, whatever links lead there."""
+    return Path(os.path.realpath(inner)).is_relative_to(os.path.realpath(outer))
 
 
 def _is_address(url: str) -> bool:

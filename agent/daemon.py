@@ -25,7 +25,7 @@ import msgspec
 import structlog
 
 from agent import VERSION
-from agent.board import Board, DaemonFacts
+from agent.board import Board, DaemonFacts, ReportedFault
 from agent.clock import Clock
 from agent.config import Config
 from agent.delivery import Delivery
@@ -33,6 +33,7 @@ from agent.errors import LocalFault
 from agent.files import write_safely
 from agent.intake import Source
 from agent.sources.folder import FolderSource
+from agent.sources.tail import TailSource
 from agent.spool import Spool
 from wire.record import format_instant
 
@@ -44,31 +45,64 @@ log = structlog.get_logger()
 
 
 class Intake:
-    """The intake loop: every source in turn, on one connection to the spool."""
+    """The intake loop: every source in turn, on one connection to the spool.
 
-    def __init__(self, sources: Sequence[Source]) -> None:
-        self._sources = sources
+    A source that can't start or take a step is left alone for LOCAL_FAULT_PAUSE_S, however often the others wake
+    the loop. What holds it up is logged once, and stands on the board until it is over.
+    """
 
-    def start(self) -> None:
-        """Let every source listen. Raises LocalFault with what to mend."""
-        for source in self._sources:
-            source.start()
+    def __init__(self, sources: Sequence[Source], board: Board, clock: Clock) -> None:
+        self._board = board
+        self._clock = clock
+        self._stands = [_Stand(source) for source in sources]
 
     def close(self) -> None:
         """Stop listening."""
-        for source in self._sources:
-            source.close()
+        for stand in self._stands:
+            stand.source.close()
 
     def step(self) -> float:
         """Take what is ready anywhere; return in how many seconds to look again."""
-        return min(self._step_of(source) for source in self._sources)
+        return min(self._step_of(stand) for stand in self._stands)
 
-    def _step_of(self, source: Source) -> float:
+    def _step_of(self, stand: "_Stand") -> float:
+        pause_s = stand.paused_until_s - self._clock.monotonic_s()
+        if pause_s > 0:
+            return pause_s
         try:
-            return source.step()
+            if not stand.started:
+                stand.source.start()
+                stand.started = True
+            wait_s = stand.source.step()
         except (LocalFault, sqlite3.OperationalError) as fault:
-            log.error("local_fault", loop="intake", reason=str(fault))  # noqa: TRY400  (no traceback: expected)
+            stand.paused_until_s = self._clock.monotonic_s() + LOCAL_FAULT_PAUSE_S
+            self._held_up(stand, str(fault))
             return LOCAL_FAULT_PAUSE_S
+        self._held_up(stand, None)
+        return wait_s
+
+    def _held_up(self, stand: "_Stand", reason: str | None) -> None:
+        """Say what holds a source up, when that changes."""
+        if reason == (stand.fault.message if stand.fault else None):
+            return
+        if reason is None:
+            log.info("local_fault_over", loop="intake")
+            stand.fault = None
+        else:
+            log.error("local_fault", loop="intake", reason=reason)
+            at = format_instant(self._clock.now())
+            stand.fault = ReportedFault("local", reason, "the agent tries again by itself", at)
+        self._board.note(intake_faults=tuple(each.fault for each in self._stands if each.fault))
+
+
+@dataclass
+class _Stand:
+    """A source and how it stands with it."""
+
+    source: Source
+    started: bool = False
+    paused_until_s: float = float("-inf")
+    fault: ReportedFault | None = None
 
 
 @dataclass
@@ -112,15 +146,14 @@ def run(config: Config, *, clock: Clock, rng: random.Random) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     intake_spool = Spool(config.spool_file, config.device.id, clock=clock, rng=rng)
     delivery_spool = Spool(config.spool_file, config.device.id, clock=clock, rng=rng)
-    intake = Intake(_sources(config, intake_spool, wakes[0].set, clock=clock, rng=rng))
     client = httpx.Client(
         timeout=httpx.Timeout(config.upload.stall_timeout_s, connect=config.upload.connect_timeout_s),
         headers={"User-Agent": f"scout-agent/{VERSION}"},
     )
     facts = DaemonFacts(pid=os.getpid(), version=VERSION, started_at=format_instant(clock.now()))
     board = Board(facts, lambda changed: _publish(config.status_file, changed))
+    intake = Intake(_sources(config, intake_spool, wakes[0].set, clock=clock, rng=rng), board, clock)
     try:
-        intake.start()
         delivery = Delivery(config, delivery_spool, client, board, clock=clock, rng=rng)
         loops = [
             _Loop("intake", intake.step, wakes[0], stop, failed),
@@ -149,17 +182,24 @@ def _sources(
     config: Config, spool: Spool, wake: Callable[[], None], *, clock: Clock, rng: random.Random
 ) -> list[Source]:
     """Every source that the config asks for."""
-    return [
-        FolderSource(
-            Path(config.folder.path),
-            spool,
-            settle_s=config.folder.settle_s,
-            file_bytes_max=config.folder.file_bytes_max,
-            wake=wake,
-            clock=clock,
-            rng=rng,
+    sources: list[Source] = []
+    if config.folder.path:
+        sources.append(
+            FolderSource(
+                Path(config.folder.path),
+                spool,
+                settle_s=config.folder.settle_s,
+                file_bytes_max=config.folder.file_bytes_max,
+                wake=wake,
+                clock=clock,
+                rng=rng,
+            )
         )
-    ]
+    if config.tail.path:
+        sources.append(
+            TailSource(Path(config.tail.path), spool, rejected=config.tail_rejected_folder, wake=wake, clock=clock)
+        )
+    return sources
 
 
 def _publish(path: Path, facts: DaemonFacts) -> None:

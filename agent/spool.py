@@ -27,7 +27,7 @@ from pathlib import Path
 
 from agent.clock import Clock
 from agent.errors import LocalFault, SpoolDamaged, SpoolRefused
-from agent.intake import Note
+from agent.intake import Note, TailMark
 from agent.record_id import RecordIds
 from agent.schema import BUSY_TIMEOUT_S, open_database
 from agent.statements import queries_of
@@ -144,6 +144,13 @@ class Spool:
         """Drop the notes of files that are no longer in processing/."""
         with self._transaction():
             self._connection.executemany(_SQL["release_file"], [(name,) for name in names])
+
+    def tail_marks(self) -> list[TailMark]:
+        """How far each content that the tail source follows is in the spool, in the order of their numbers."""
+        return [
+            TailMark(**dict(row) | {"skips_line": bool(row["skips_line"])})
+            for row in self._connection.execute(_SQL["tail_marks"])
+        ]
 
     # Delivery
 

@@ -64,16 +64,18 @@ def look(config: Config, *, clock: Clock, version: str) -> Status:
     if not running:
         broken.append("the agent is not running: start it (systemctl start scout-agent)")
     expires_at, days_left = _token(config, clock, attention)
-    rejected = _rejected_files(Path(config.folder.path))
-    if rejected:
-        attention.append(
-            f"{rejected} files could not be taken whole: see {config.folder.path}/rejected, each has a .reason.txt"
-        )
+    rejected = 0
+    for folder in config.rejected_folders:
+        here = _rejected_files(folder)
+        rejected += here
+        if here:
+            attention.append(f"{here} files could not be taken whole: see {folder}, each has a .reason.txt")
     if spool and spool.set_aside_rows:
         attention.append(f"{spool.set_aside_rows} sales are set aside: tell the back office")
     fault = facts.last_fault if facts else None
     if fault:
         attention.append(f"{fault.message}: {fault.next_step}")
+    attention += [held_up.message for held_up in facts.intake_faults] if facts else []
     if spool and spool.oldest_unsettled_at and _age_s(clock, spool.oldest_unsettled_at) > WAITING_TOO_LONG_S:
         attention.append("sales wait for more than an hour: check this shop's internet connection")
     return Status(
@@ -171,7 +173,7 @@ def _token(config: Config, clock: Clock, attention: list[str]) -> tuple[datetime
 
 
 def _rejected_files(folder: Path) -> int:
-    return sum(1 for _ in (folder / "rejected").glob("*.reason.txt"))
+    return sum(1 for _ in folder.glob("*.reason.txt"))
 
 
 def _age_s(clock: Clock, at: str) -> float:

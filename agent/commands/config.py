@@ -17,7 +17,8 @@ def check(config: ConfigOption = None) -> None:
     """Check the config file and say where everything will be."""
     loaded = load(config)
     typer.echo(f"device     {loaded.device.id}")
-    typer.echo(f"folder     {loaded.folder.path}")
+    typer.echo(f"folder     {loaded.folder.path or '-'}")
+    typer.echo(f"tail       {loaded.tail.path or '-'}")
     typer.echo(f"spool      {loaded.spool_file}")
     typer.echo(f"token      {loaded.token_file}")
     typer.echo(f"bucket     {loaded.bucket_url}")
