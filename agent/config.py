@@ -58,7 +58,7 @@ class Server(_Section, frozen=True):
 
 
 class Folder(_Section, frozen=True):
-    """The folder into which the till drops files."""
+    """The folder into which the till drops files. "" means that this source isn't used."""
 
     path: str
     settle_s: Seconds = 2.0
@@ -79,6 +79,12 @@ class LocalHttp(_Section, frozen=True):
     def is_on(self) -> bool:
         """Whether it listens anywhere."""
         return bool(self.listen or self.socket)
+
+
+class Tail(_Section, frozen=True):
+    """The folder in which the till appends to files. "" means that this source isn't used."""
+
+    path: str = ""
 
 
 class SpoolSection(_Section, frozen=True):
@@ -124,7 +130,8 @@ class Config(_Section, frozen=True):
 
     device: Device
     server: Server
-    folder: Folder
+    folder: Folder = msgspec.field(default_factory=lambda: Folder(path=""))
+    tail: Tail = msgspec.field(default_factory=Tail)
     local_http: LocalHttp = msgspec.field(default_factory=LocalHttp)
     spool: SpoolSection = msgspec.field(default_factory=SpoolSection)
     batch: BatchSection = msgspec.field(default_factory=BatchSection)
@@ -145,6 +152,17 @@ class Config(_Section, frozen=True):
     def status_file(self) -> Path:
         """Where the daemon publishes its status: in systemd's runtime directory, not on the card, if there is one."""
         return (runtime_directory() or Path(self.spool.directory)) / STATUS_FILE
+
+    @property
+    def rejected_folders(self) -> tuple[Path, ...]:
+        """Where lies what the sources in use can't take."""
+        folder = (Path(self.folder.path) / "rejected",) if self.folder.path else ()
+        return (*folder, self.tail_rejected_folder) if self.tail.path else folder
+
+    @property
+    def tail_rejected_folder(self) -> Path:
+        """In the agent's own directory: the tail source writes nothing into the till's folder."""
+        return Path(self.spool.directory) / "rejected"
 
     @property
     def bucket_url(self) -> str:
@@ -223,12 +241,40 @@ def _problem(config: Config) -> str | None:
             return f"server.{key}: must be an address such as https://sales.example.com, without user or password"
     if not (config.server.api_key.isascii() and config.server.api_key.isprintable()):
         return "server.api_key: must be plain ASCII, for it travels as a header"
-    for key, path in {"folder.path": config.folder.path, "spool.directory": config.spool.directory}.items():
+    return (
+        _source_problem(config)
+        or _place_problem(config)
+        or _local_http_problem(config.local_http)
+        or _upload_problem(config.upload)
+    )
+
+
+def _source_problem(config: Config) -> str | None:
+    if not (config.folder.path or config.tail.path or config.local_http.is_on):
+        return (
+            "folder.path, tail.path, local_http.listen, local_http.socket: at least one must be set, "
+            "or no sale is ever taken"
+        )
+    return None
+
+
+def _place_problem(config: Config) -> str | None:
+    """Two sources on one file would take it twice, and nobody but the agent writes where the spool is."""
+    folder, tail, spool = config.folder.path, config.tail.path, config.spool.directory
+    for key, path in {"folder.path": folder or "/", "tail.path": tail or "/", "spool.directory": spool}.items():
         if not Path(path).is_absolute():
             return f"{key}: must be an absolute path, beginning with /"
-    if Path(config.spool.directory) in (Path(config.folder.path), *Path(config.folder.path).parents):
+    if folder and _lies_in(folder, spool):
         return "folder.path: must not lie in spool.directory, where only the agent writes"
-    return _local_http_problem(config.local_http) or _upload_problem(config.upload)
+    for key, other in {"folder.path": folder, "spool.directory": spool}.items():
+        if tail and other and (_lies_in(tail, other) or _lies_in(other, tail)):
+            return f"tail.path: must be apart from {key}: neither may lie in the other"
+    return None
+
+
+def _lies_in(inner: str, outer: str) -> bool:
+    """Whether one folder is or lies in the other, whatever links lead there."""
+    return Path(os.path.realpath(inner)).is_relative_to(os.path.realpath(outer))
 
 
 def _local_http_problem(section: LocalHttp) -> str | None:

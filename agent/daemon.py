@@ -87,9 +87,7 @@ def run(config_file: Path, *, clock: Clock, rng: random.Random) -> None:
 
         def build_intake(config: Config) -> Intake:
             sources = sources_of(config, intake_spool, intake_wake.set, board.counters, clock=clock, rng=rng)
-            intake = Intake(sources, board.counters)
-            intake.start()
-            return intake
+            return Intake(sources, board, clock)
 
         def build_delivery(config: Config) -> Delivery:
             return Delivery(

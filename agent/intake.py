@@ -91,3 +91,39 @@ class PostStore(Store, Protocol):
 
     def forget_posts(self, kept_max: int, before: str | None) -> int:
         """Forget the oldest keys: beyond a number, or noted before a moment; return how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class TailMark(Note):
+    """How far one content that a till appends to is in the spool, and how to know it again.
+
+    The columns are explained in agent/sql/020_tailed.sql.
+    """
+
+    statement: ClassVar[str] = "note_tail_mark"
+
+    number: int
+    inode: int
+    name: bytes
+    bytes_taken: int = 0
+    lines_taken: int = 0
+    skips_line: bool = False
+    head: bytes = b""
+    near: bytes = b""
+    copy_of: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedMark(Note):
+    """A mark that is needed no more."""
+
+    statement: ClassVar[str] = "drop_tail_mark"
+
+    number: int
+
+
+class TailStore(Store, Protocol):
+    """The spool, as the tail source sees it."""
+
+    def tail_marks(self) -> list[TailMark]:
+        """Every mark that is kept, in the order of their numbers."""

@@ -29,7 +29,7 @@ from pathlib import Path
 from agent.boot_clock import is_better
 from agent.clock import Clock
 from agent.errors import LocalFault, SpoolDamaged, SpoolRefused
-from agent.intake import Note
+from agent.intake import Note, TailMark
 from agent.record_id import RecordIds
 from agent.schema import open_database, reading_database
 from agent.statements import queries_of
@@ -169,6 +169,13 @@ class Spool:
         """Forget the oldest Idempotency-Keys: beyond a number, or noted before a moment; return how many."""
         with self._transaction():
             return self._connection.execute(_SQL["forget_posts"], {"kept_max": kept_max, "before": before}).rowcount
+
+    def tail_marks(self) -> list[TailMark]:
+        """How far each content that the tail source follows is in the spool, in the order of their numbers."""
+        return [
+            TailMark(**dict(row) | {"skips_line": bool(row["skips_line"])})
+            for row in self._connection.execute(_SQL["tail_marks"])
+        ]
 
     # Delivery
 

@@ -42,7 +42,7 @@ class Places:
     device: str | None
     spool_file: Path
     token_file: Path
-    folder: Path | None
+    rejected_folders: tuple[Path, ...]
     spool_bytes_max: int | None = None
 
 
@@ -56,7 +56,7 @@ class Sight:
 
 def places_of(config: Config) -> Places:
     """Where a look finds what it needs."""
-    return Places(config.device.id, config.spool_file, config.token_file, Path(config.folder.path))
+    return Places(config.device.id, config.spool_file, config.token_file, config.rejected_folders)
 
 
 def status_of(config_file: Path, *, clock: Clock, version: str) -> Sight:
@@ -104,6 +104,7 @@ def look(
     spool, spool_problem = _spool(places, clock)
     expires_at, token_problem = _token(places.token_file, published)
     free_bytes = _free_bytes(places.spool_file.parent)
+    rejected = {folder: _rejected_files(folder) for folder in places.rejected_folders}
     return Status(
         seen_at=format_instant(clock.now()),
         version=version,
@@ -113,8 +114,8 @@ def look(
         config_problem=config_problem,
         spool_problem=spool_problem,
         token_problem=token_problem,
-        folder=str(places.folder) if places.folder else None,
-        rejected_files=_rejected_files(places.folder) if places.folder else 0,
+        rejected_in=tuple(str(folder) for folder, files in rejected.items() if files),
+        rejected_files=sum(rejected.values()),
         clock_synced=clock.is_synced(),
         token_expires_at=expires_at,
         token_days_left=_days_left(expires_at, clock),
@@ -156,7 +157,7 @@ def _places_despite(config_file: Path) -> Places:
         told("device", "id"),
         spool / "spool.db",
         Path(told("server", "token_file") or spool / "token"),
-        Path(folder) if folder else None,
+        (*((Path(folder) / "rejected",) if folder else ()), spool / "rejected"),
     )
 
 
@@ -246,4 +247,4 @@ def _free_bytes(folder: Path) -> int | None:
 
 
 def _rejected_files(folder: Path) -> int:
-    return sum(1 for _ in (folder / "rejected").glob("*.reason.txt"))
+    return sum(1 for _ in folder.glob("*.reason.txt"))

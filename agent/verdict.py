@@ -43,7 +43,7 @@ class Status:
     config_problem: Problem | None
     spool_problem: Problem | None
     token_problem: Problem | None
-    folder: str | None
+    rejected_in: tuple[str, ...]
     rejected_files: int
     clock_synced: bool
     token_expires_at: str | None
@@ -126,7 +126,7 @@ def _attention(seen: Status) -> Iterator[Problem]:
         yield Problem(
             "files_rejected",
             f"{seen.rejected_files:,} files hold what is no sale",
-            f"read the .reason.txt files in {seen.folder}/rejected",
+            f"read the .reason.txt files in {' and '.join(seen.rejected_in)}",
         )
     if seen.oldest_unsent_age_s is not None and seen.oldest_unsent_age_s > WAITING_TOO_LONG_S:
         yield Problem("waiting_long", "sales wait for more than an hour", "check this shop's internet connection")

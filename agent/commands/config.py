@@ -45,7 +45,9 @@ def check(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
 
 def _places(config: Config) -> Iterator[tuple[str, str]]:
     yield "device", config.device.id
-    yield "folder", config.folder.path
+    yield "folder", config.folder.path or "-"
+    yield "tail", config.tail.path or "-"
+    yield "local HTTP", ", ".join(filter(None, (config.local_http.listen, config.local_http.socket))) or "-"
     yield "spool", str(config.spool_file)
     yield "token", str(config.token_file)
     yield "bucket", config.bucket_url

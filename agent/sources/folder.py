@@ -18,6 +18,7 @@ May be relied on
 Notifications only shorten the wait: every step looks at the folder itself.
 """
 
+import errno
 import os
 import random
 import stat
@@ -27,21 +28,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from watchdog.events import (
-    FileClosedEvent,
-    FileCreatedEvent,
-    FileMovedEvent,
-    FileSystemEvent,
-    FileSystemEventHandler,
-)
-from watchdog.observers.inotify import InotifyObserver
+from watchdog.events import FileClosedEvent, FileCreatedEvent, FileMovedEvent
 
 from agent.clock import Clock
 from agent.errors import LocalFault
-from agent.files import sync_folder, write_safely
+from agent.files import sync_folder
 from agent.intake import FolderStore, TakenFile, Tally, no_tally
-from wire.framing import LINES_SUFFIXES, Piece, RefusedBody, split_body, split_lines
-from wire.record import RefusedPayload, parse_payload
+from agent.sources.rejected import Refused, explain, judge, set_beside, shown
+from agent.sources.watch import FolderWatch
+from wire.framing import LINES_SUFFIXES, RefusedBody, split_body, split_lines
 
 RESCAN_S = 60.0
 """A lost notification costs at most this much delay."""
@@ -49,8 +44,8 @@ RESCAN_S = 60.0
 RETRY_S = 30.0
 """A file that can't be read now is tried again so often."""
 
-REASONS_LOGGED = 5
-"""Of one file. All of them stand beside it in rejected/."""
+NOTES_KEPT = 1000
+"""Of files that are gone. A kill leaves at most GROUP_FILES of them."""
 
 GROUP_FILES = 200
 GROUP_BYTES = 8 * 1024 * 1024
@@ -64,13 +59,6 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class _Refused:
-    line: int
-    reason: str
-    text: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class _Reading:
     """What one look at a file in processing/ gave."""
 
@@ -79,7 +67,7 @@ class _Reading:
     bytes_before: int
     bytes_now: int
     payloads: list[bytes]
-    refused: list[_Refused]
+    refused: list[Refused]
 
 
 class FolderSource:
@@ -107,7 +95,7 @@ class FolderSource:
         self._wake = wake
         self._clock = clock
         self._rng = rng
-        self._observer: InotifyObserver | None = None
+        self._watch = FolderWatch(self._folder, [FileClosedEvent, FileMovedEvent, FileCreatedEvent], self._notified)
         self._complete: set[bytes] = set()
         self._complete_lock = threading.Lock()
         self._seen: dict[bytes, tuple[tuple[int, int, int], float]] = {}
@@ -115,47 +103,58 @@ class FolderSource:
         self._renames_synced = False  # an earlier run may have been killed between renaming and syncing
 
     def start(self) -> None:
-        """Make the folders, drop notes of files that are gone, and listen. Raises LocalFault."""
+        """Make the folders, drop old notes of files that are gone, and listen. Raises LocalFault."""
         try:
-            self._make_folders()
-            present = set(os.listdir(self._processing))
-            gone = [name for name in self._store.taken_files() if name not in present]
-            if gone:
-                self._store.release_files(gone)
-            self._observer = InotifyObserver(generate_full_events=True)
-            self._observer.schedule(
-                _Notifications(self._notified),
-                os.fsdecode(self._folder),
-                event_filter=[FileClosedEvent, FileMovedEvent, FileCreatedEvent],
-            )
-            self._observer.start()
+            self._prepare()
+            self._drop_notes()
+            self._watch.start()
         except OSError as error:
-            raise LocalFault(
-                f"{os.fsdecode(self._folder)}: {error.strerror}. Check that the folder under [folder] path "
-                "may be written by the agent."
-            ) from error
+            raise self._fault(error) from error
 
     def close(self) -> None:
         """Stop listening."""
-        if self._observer and self._observer.is_alive():
-            self._observer.stop()
-            self._observer.join()
+        self._watch.close()
 
     def step(self) -> float:
         """Take what is ready; return in how many seconds to look again. Raises LocalFault."""
         try:
-            self._make_folders()
-            wait_s = self._take_new()
-            names = self._pending()
-            self._take_group(names)
+            self._prepare()
+            try:
+                wait_s = self._take_new()
+            finally:  # what lies in processing/ is taken, also where nothing more may be moved there
+                names = self._pending()
+                self._take_group(names)
         except OSError as error:
-            raise LocalFault(f"{os.fsdecode(self._folder)}: {error.strerror or error}") from error
+            raise self._fault(error) from error
         return 0.0 if names else wait_s
 
-    def _make_folders(self) -> None:
+    def _fault(self, error: OSError) -> LocalFault:
+        return LocalFault(
+            f"{os.fsdecode(self._folder)}: {error.strerror or error}. Check that the folder under [folder] path is "
+            "there and may be written by the agent: what it takes, it moves and removes."
+        )
+
+    def _prepare(self) -> None:
         """Make what is missing: whoever empties the till's folder must not stop intake."""
         for folder in (self._folder, self._processing, self._rejected):
             os.makedirs(folder, exist_ok=True)
+        for folder in (self._processing, self._rejected):
+            if os.path.islink(folder):
+                raise LocalFault(
+                    f"{os.fsdecode(folder)} is a symbolic link. Remove the link: sales must not leave the folder "
+                    "that the config names."
+                )
+        self._watch.keep()
+
+    def _drop_notes(self) -> None:
+        """Drop notes of files that are gone, but not while they are few.
+
+        A folder that isn't mounted looks empty, and its half taken files come back with it.
+        """
+        present = set(os.listdir(self._processing))
+        gone = [name for name in self._store.taken_files() if name not in present]
+        if len(gone) > NOTES_KEPT:
+            self._store.release_files(gone)
 
     def _notified(self, name: bytes | None) -> None:
         if name is not None:
@@ -204,7 +203,9 @@ class FolderSource:
         except FileNotFoundError:
             return True  # its owner took it back
         except PermissionError as error:
-            log.warning("file_not_movable", file=_shown(name), error=error.strerror)
+            if error.errno != errno.EPERM:
+                raise  # the folder's own right, not that of one file in a folder with the sticky bit
+            log.warning("file_not_movable", file=shown(name), error=error.strerror)
             return False
         return True
 
@@ -244,9 +245,6 @@ class FolderSource:
                     readings.append(reading)
             if not readings:
                 return
-            for reading in readings:
-                if reading.refused:
-                    self._reject(reading)
             self._sync_renames()
             self._store.append(
                 [payload for reading in readings for payload in reading.payloads],
@@ -260,40 +258,47 @@ class FolderSource:
             self._tally(len(reading.payloads), len(reading.refused))
             log.info(
                 "file_taken",
-                file=_shown(reading.name),
+                file=shown(reading.name),
                 rows=len(reading.payloads),
                 refused=len(reading.refused),
             )
 
     def _read(self, name: bytes) -> _Reading | None:
-        """Read what the spool doesn't have yet of one file; None when that must wait or never will be."""
+        """Read what the spool doesn't have yet of one file; None when that must wait or never will be.
+
+        A bad sector, a missing right or no room for what is refused stops this file, not the others.
+        """
         before = self._store.bytes_taken(name) or 0
-        descriptor = None
+        descriptor, reading = None, None
         try:
             descriptor = os.open(os.path.join(self._processing, name), os.O_RDONLY | os.O_NOFOLLOW)
-            size = os.fstat(descriptor).st_size
-            is_too_large = size - before > self._file_bytes_max
-            content = b"" if is_too_large else _read_all(descriptor, size)
+            reading = self._read_open(name, descriptor, before)
         except OSError as error:
-            # A bad sector or a missing right stops this file, not the others.
             self._deferred[name] = self._clock.monotonic_s() + RETRY_S
-            log.warning("file_not_readable", file=_shown(name), error=error.strerror)
-            if descriptor is not None:
+            log.warning("file_not_taken", file=shown(name), error=error.strerror)
+        else:
+            self._deferred.pop(name, None)
+        finally:
+            if descriptor is not None and reading is None:
                 os.close(descriptor)
-            return None
-        if is_too_large:
-            os.close(descriptor)
+        return reading
+
+    def _read_open(self, name: bytes, descriptor: int, before: int) -> _Reading | None:
+        size = os.fstat(descriptor).st_size
+        if size - before > self._file_bytes_max:
             self._reject_whole(name, before)
             return None
-        self._deferred.pop(name, None)
+        content = _read_all(descriptor, size)
         payloads, refused = _divide(name, content, before)
-        return _Reading(name, descriptor, before, len(content), payloads, refused)
+        reading = _Reading(name, descriptor, before, len(content), payloads, refused)
+        if refused:
+            self._reject(reading)
+        return reading
 
     def _reject(self, reading: _Reading) -> None:
         """Put what can't be taken into rejected/, durably, before the rest counts as taken."""
         path = os.path.join(self._rejected, _rejected_name(reading.name, reading.bytes_before))
-        write_safely(path, b"\n".join(refused.text for refused in reading.refused))
-        self._explain(reading.name, path, [(refused.line, refused.reason) for refused in reading.refused])
+        set_beside(path, _original(reading.name), reading.refused)
 
     def _reject_whole(self, name: bytes, before: int) -> None:
         """Move a file that is too large to read into rejected/. What the spool has of it stays there."""
@@ -301,18 +306,11 @@ class FolderSource:
         if before:
             reason += f" from byte {before} on, for what is before that was taken"
         path = os.path.join(self._rejected, _rejected_name(name, before))
-        self._explain(name, path, [(1, reason)])
+        explain(path, _original(name), [(1, reason)])
         os.rename(os.path.join(self._processing, name), path)
         sync_folder(self._rejected)
         sync_folder(self._processing)
         self._store.release_files([name])
-
-    def _explain(self, name: bytes, path: bytes, refused: list[tuple[int, str]]) -> None:
-        original = _shown(name.partition(b"-")[2])
-        lines = [f"{original}, line {line}: {reason}" for line, reason in refused]
-        write_safely(path + b".reason.txt", "".join(f"{line}\n" for line in lines).encode())
-        for line in lines[:REASONS_LOGGED]:
-            log.warning("line_rejected", where=line)
 
     def _remove(self, readings: list[_Reading]) -> None:
         """Remove taken files, unless something was appended meanwhile: that is read at the next step."""
@@ -340,51 +338,19 @@ class FolderSource:
         self._store.append(payloads)
 
 
-class _Notifications(FileSystemEventHandler):
-    """Hands names over; the loop decides."""
-
-    def __init__(self, notified: Callable[[bytes | None], None]) -> None:
-        self._notified = notified
-
-    def on_closed(self, event: FileSystemEvent) -> None:
-        self._notified(os.path.basename(os.fsencode(event.src_path)))
-
-    def on_moved(self, event: FileSystemEvent) -> None:
-        if event.dest_path:
-            self._notified(os.path.basename(os.fsencode(event.dest_path)))
-
-    def on_created(self, event: FileSystemEvent) -> None:
-        self._notified(None)
-
-
-def _divide(name: bytes, content: bytes, before: int) -> tuple[list[bytes], list[_Refused]]:
+def _divide(name: bytes, content: bytes, before: int) -> tuple[list[bytes], list[Refused]]:
     """Divide what follows the first `before` bytes into payloads and what can't be one."""
     fresh = content[before:]
     lines_before = content.count(b"\n", 0, before)
-    payloads, refused = [], []
     try:
         pieces = (
             split_lines(fresh, lines_before + 1)
             if before or name.lower().endswith(_LINES_SUFFIXES)
             else split_body(fresh)
         )
-        for piece in pieces:
-            reason = _refusal(piece)
-            if reason is None:
-                payloads.append(piece.text)
-            else:
-                refused.append(_Refused(piece.line, reason, piece.text))
+        return judge(pieces)
     except RefusedBody as error:
-        return [], [_Refused(error.line, error.reason, fresh)]
-    return payloads, refused
-
-
-def _refusal(piece: Piece) -> str | None:
-    try:
-        parse_payload(piece.text)
-    except RefusedPayload as refused:
-        return str(refused)
-    return None
+        return [], [Refused(error.line, error.reason, fresh)]
 
 
 def _read_all(descriptor: int, size: int) -> bytes:
@@ -399,9 +365,10 @@ def _read_all(descriptor: int, size: int) -> bytes:
     return b"".join(parts)
 
 
+def _original(name: bytes) -> bytes:
+    """The name that the till gave to a file in processing/."""
+    return name.partition(b"-")[2]
+
+
 def _rejected_name(name: bytes, before: int) -> bytes:
     return name + (b".from-%d" % before if before else b"")
-
-
-def _shown(name: bytes) -> str:
-    return name.decode("utf-8", "backslashreplace")

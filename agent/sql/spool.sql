@@ -44,6 +44,25 @@ select key, sha256 from posts order by number;
 -- forget_posts -- the oldest keys: those beyond a number, and those noted before a moment
 delete from posts
 where number <= (select max(number) from posts) - :kept_max or noted_at < :before;
+-- note_tail_mark -- how far a content is in the spool, and in which file it lies
+insert into tail_marks (number, inode, name, bytes_taken, lines_taken, skips_line, head, near, copy_of)
+values (:number, :inode, :name, :bytes_taken, :lines_taken, :skips_line, :head, :near, :copy_of)
+on conflict (number) do update
+set inode = excluded.inode,
+    bytes_taken = excluded.bytes_taken,
+    lines_taken = excluded.lines_taken,
+    skips_line = excluded.skips_line,
+    head = excluded.head,
+    near = excluded.near,
+    copy_of = excluded.copy_of;
+
+-- tail_marks -- every mark, as agent.intake.TailMark has it
+select number, inode, name, bytes_taken, lines_taken, skips_line, head, near, copy_of
+from tail_marks
+order by number;
+
+-- drop_tail_mark -- it is needed no more
+delete from tail_marks where number = :number;
 
 -- unsealed -- the oldest epoch with records that no batch covers
 select number, epoch, boot, head, sealed_to, unsealed_bytes, unsealed_since_mono_ms

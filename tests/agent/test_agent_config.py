@@ -66,6 +66,7 @@ def test_each_address_can_be_set_for_itself(tmp_path: Path) -> None:
         ("spool", "keep_for_days", 0, ">= 1"),
         ("spool", "directory", "spool", "absolute path"),
         ("folder", "path", "sales", "absolute path"),
+        ("tail", "path", "till", "absolute path"),
         ("folder", "settle_s", "2", "float"),
         ("local_http", "listen", "0.0.0.0:8710", "must not be reachable from the network"),
         ("local_http", "listen", "192.168.1.5:8710", "must not be reachable from the network"),
@@ -143,6 +144,42 @@ def test_the_folder_must_not_lie_in_the_spools_directory(tmp_path: Path) -> None
     path = write_config(tmp_path, URL, folder={"path": str(tmp_path / "spool" / "sales")})
     with pytest.raises(Misconfigured, match=r"folder\.path: must not lie in spool\.directory"):
         configuration.load(path)
+
+
+@pytest.mark.parametrize(
+    ("tail", "other"),
+    [
+        ("sales", "folder.path"),
+        ("sales/processing", "folder.path"),
+        (".", "folder.path"),
+        ("link", "folder.path"),
+        ("spool", "spool.directory"),
+        ("spool/../spool/rejected", "spool.directory"),
+    ],
+)
+def test_a_file_belongs_to_one_source(tmp_path: Path, tail: str, other: str) -> None:
+    """Whatever the path looks like: two sources would take it twice."""
+    (tmp_path / "link").symlink_to(tmp_path / "sales")
+    path = write_config(tmp_path, URL, tail={"path": f"{tmp_path}/{tail}"})
+    with pytest.raises(Misconfigured, match=rf"tail\.path: must be apart from {other}: neither may lie in the other"):
+        configuration.load(path)
+
+
+def test_each_source_may_be_the_only_one_and_one_must_be(tmp_path: Path) -> None:
+    """An agent without a source would look well and take nothing."""
+    folder, till = str(tmp_path / "sales"), str(tmp_path / "till")
+    places = {}
+    for used in ((folder, ""), ("", till), (folder, till)):
+        config = configuration.load(write_config(tmp_path, URL, folder={"path": used[0]}, tail={"path": used[1]}))
+        assert (config.folder.path, config.tail.path) == used
+        places[used] = [str(place.relative_to(tmp_path)) for place in config.rejected_folders]
+    with pytest.raises(Misconfigured, match=r"folder\.path, tail\.path: at least one must be set"):
+        configuration.load(write_config(tmp_path, URL, folder={"path": ""}))
+    without_section = write_config(tmp_path, URL, tail={"path": till})
+    without_section.write_text(without_section.read_text().replace(f'[folder]\npath = "{folder}"', ""))
+    assert configuration.load(without_section).folder.path == ""
+
+    assert list(places.values()) == [["sales/rejected"], ["spool/rejected"], ["sales/rejected", "spool/rejected"]]
 
 
 def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:

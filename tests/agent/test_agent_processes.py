@@ -266,22 +266,46 @@ def test_config_check_says_where_everything_is(config: Path) -> None:
     assert done.returncode == 0
     assert done.stdout.decode().endswith("The config is good.\n")
     assert str(config.parent / "spool" / "spool.db") in done.stdout.decode()
+    assert "tail       -\n" in done.stdout.decode()
 
 
 def test_a_daemon_that_cannot_begin_says_why_in_one_sentence(config: Path) -> None:
-    """A folder in the way, a spool of another device."""
+    """A spool of another device."""
     run_agent(config, "add", "-", given=sale(1))
     config.write_text(config.read_text().replace('id = "pi-05"', 'id = "pi-06"'))
-    other = run_agent(config, "run")
-    config.write_text(config.read_text().replace('id = "pi-06"', 'id = "pi-05"'))
-    (config.parent / "sales").rmdir()
-    (config.parent / "sales").touch()
-    blocked = run_agent(config, "run")
+    done = run_agent(config, "run")
 
-    for done, says in ((other, "belongs to device pi-05, not pi-06"), (blocked, "Check that the folder")):
-        assert done.returncode == 1
-        assert says in done.stderr.decode()
-        assert b"Traceback" not in done.stderr
+    assert done.returncode == 1
+    assert "belongs to device pi-05, not pi-06" in done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_source_in_trouble_stops_neither_the_other_nor_delivery_and_recovers(
+    config: Path, start: Callable[[], Daemon], server: FakeServer
+) -> None:
+    """From the start: `status` says what to mend, the log says it once, and nobody has to restart anything."""
+    till, folder = config.parent / "till", config.parent / "sales"
+    till.mkdir()
+    with config.open("a") as file:
+        file.write(f'\n[tail]\npath = "{till}"\n')
+    folder.rmdir()
+    folder.touch()
+    daemon = start()
+    (till / "sales.jsonl").write_bytes(sale(1) + b"\n")
+    until(lambda: server.numbers() == [1], "the other source's sale arrives")
+    code, status = look(config)
+    assert code == 1
+    assert "sales: File exists. Check that the folder under [folder] path" in str(status["attention"])
+    assert daemon.events().count("local_fault") == 1
+    folder.unlink()
+    folder.mkdir()
+    drop(config, "day", 2)
+    until(lambda: sorted(server.numbers()) == [1, 2], "the sale arrives")
+    until(lambda: "local_fault_over" in daemon.events(), "it is over")
+    until(lambda: look(config)[0] == 0, "all is well")
+
+    assert daemon.end(signal.SIGTERM) == 0
+    assert "Traceback" not in daemon.log.read_text()
 
 
 def test_every_sale_in_a_batch_is_the_tills_own_text(
