@@ -48,8 +48,12 @@ class FolderWatch:
         """Listen anew when another folder lies at the path, once started. Raises OSError when there is none."""
         if self._watched:
             status = os.stat(self._folder)
-            if self._watched != (status.st_dev, status.st_ino):
+            if self._watched != (status.st_dev, status.st_ino) or self._is_over():
                 self.start()
+
+    def _is_over(self) -> bool:
+        """Whether the folder that was listened to is gone, though another may have its inode."""
+        return self._observer is not None and not all(emitter.is_alive() for emitter in self._observer.emitters)
 
     def close(self) -> None:
         """Stop listening."""
