@@ -131,13 +131,6 @@ def test_what_cannot_be_expanded_is_refused_with_what_to_do(
     assert door.stored() == []
 
 
-def test_a_gzip_of_very_many_members_is_read_in_linear_time(door: RunningDoor) -> None:
-    """Each member costs itself, not a copy of all that follow it."""
-    body = gzip.compress(b"") * 60_000 + gzip.compress(SALE)
-
-    assert counts(door.post(body)) == (1, 0, 0)
-
-
 def test_a_body_at_the_limit_is_taken_and_one_beyond_is_refused_however_its_length_is_said(tmp_path: Path) -> None:
     """Declared, in chunks, or by its number of lines."""
     with a_door(tmp_path, body_bytes_max=PAYLOAD_BYTES_MAX) as door:

@@ -62,7 +62,8 @@ class LocalDoor:
 
     def admit(self, head: Head) -> None:
         """Raise Refused when a request is refused whatever its body is."""
-        if head.over_tcp and not is_loopback_host(head.headers.get("host", "")):
+        host = head.headers.get("host")  # only an HTTP/1.0 client may leave it out, and no browser is one
+        if head.over_tcp and host is not None and not is_loopback_host(host):
             raise Refused(403, "the Host header names another machine: use 127.0.0.1, [::1] or localhost.")
         if "origin" in head.headers:
             raise Refused(403, "web pages may not post here: send it from a program, without an Origin header.")
