@@ -8,6 +8,7 @@ ScoutAgentError
 │   ├── SpoolMissing     there is no spool here
 │   ├── SpoolForbidden   this user may not read the spool
 │   ├── SpoolBusy        another process holds the spool's lock: look again later
+│   ├── SpoolOutdated    an older agent wrote the spool: a restart brings it up to date
 │   └── SpoolDamaged     the spool's own file does not hold what it promised
 ├── SpoolRefused         this spool is not ours to open: another device's, or a newer agent's
 └── DeliveryFault        one try to deliver did not succeed
@@ -54,6 +55,10 @@ class SpoolForbidden(LocalFault):
 
 class SpoolBusy(LocalFault):
     """Another process holds the spool's lock."""
+
+
+class SpoolOutdated(LocalFault):
+    """An older agent wrote this spool; the next start brings it up to date."""
 
 
 class SpoolDamaged(LocalFault):

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from agent.clock import Clock
-from agent.errors import SpoolDamaged
-from agent.schema import reading_database
+from agent.errors import SpoolDamaged, SpoolOutdated, SpoolRefused
+from agent.schema import VERSION, reading_database
 from agent.spool import SEQS_PER_EPOCH, SpoolState, state_of
 from agent.statements import queries_of
 from wire.record import RefusedLine, format_instant, from_line
@@ -36,9 +36,10 @@ class SpoolView:
 
 
 def view(path: Path, *, clock: Clock) -> SpoolView:
-    """Look once. Raises LocalFault, sorted by what is the matter, with the file's name."""
+    """Look once. Raises LocalFault or SpoolRefused, sorted by what is the matter, with the file's name."""
     with reading_database(path) as connection:
         (version,) = connection.execute(_SQL["version"]).fetchone()
+        _refuse_other_shape(version, path)
         captured_at, age_s = _oldest_unsent(connection, clock)
         (bytes_per_row,) = connection.execute(_SQL["bytes_per_row"]).fetchone()
         return SpoolView(
@@ -74,6 +75,14 @@ def quick_check(path: Path, *, limit_s: float, clock: Clock) -> bool:
     if answer != "ok":
         raise SpoolDamaged(f"{path} is damaged: {answer.splitlines()[0]}")
     return True
+
+
+def _refuse_other_shape(version: int, path: Path) -> None:
+    """Our questions are for our shape of the spool; another one would answer with nonsense."""
+    if version > VERSION:
+        raise SpoolRefused(f"{path} was written by a newer agent (spool version {version}, this one knows {VERSION})")
+    if version < VERSION:
+        raise SpoolOutdated(f"{path} was written by an older agent (spool version {version}, now {VERSION})")
 
 
 def _oldest_unsent(connection: sqlite3.Connection, clock: Clock) -> tuple[str | None, float | None]:

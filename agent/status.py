@@ -21,17 +21,14 @@ from agent.errors import (
     CredentialsRefused,
     LocalFault,
     Misconfigured,
-    SpoolBusy,
-    SpoolDamaged,
     SpoolForbidden,
-    SpoolMissing,
+    SpoolRefused,
 )
 from agent.lock import is_running
 from agent.published import as_of_now, published_for
-from agent.schema import VERSION as SPOOL_VERSION
 from agent.spool_view import SpoolView, view
 from agent.token import TokenFile
-from agent.verdict import TELL, Problem, Status
+from agent.verdict import Problem, Status, spool_problem
 from wire.record import format_instant
 
 
@@ -166,22 +163,13 @@ def _spool(places: Places, clock: Clock) -> tuple[SpoolView | None, Problem | No
         seen = view(places.spool_file, clock=clock)
     except SpoolForbidden:
         raise
-    except SpoolMissing as fault:
-        return None, Problem("spool_missing", str(fault), "check spool.directory in the config")
-    except SpoolDamaged as fault:
-        return None, Problem("spool_damaged", str(fault), TELL)
-    except SpoolBusy as fault:
-        return None, Problem("spool_busy", str(fault), "try again in a minute")
-    except LocalFault as fault:
-        return None, Problem("spool_unreadable", str(fault), "sudo scout-agent doctor")
+    except (LocalFault, SpoolRefused) as fault:
+        return None, spool_problem(fault)
     return seen, _problem_of(seen, places)
 
 
 def _problem_of(seen: SpoolView, places: Places) -> Problem | None:
     """Why this agent can't use a spool that can be read."""
-    if seen.version > SPOOL_VERSION:
-        message = f"the spool was written by a newer agent (version {seen.version}, this one knows {SPOOL_VERSION})"
-        return Problem("spool_newer", message, "install the newer agent again")
     owner = seen.state.device_id
     if places.device not in (None, owner):
         message = f"the spool belongs to device {owner}, not {places.device}"
@@ -222,7 +210,7 @@ def _hours_to_full(seen: SpoolView, bytes_max: int | None, free_bytes: int | Non
 
 def _token(path: Path, published: Status | None) -> tuple[str | None, Problem | None]:
     """When the token expires, and what is wrong with the file."""
-    if path.exists() and not os.access(path, os.R_OK, effective_ids=True) and published:
+    if published and _is_closed(path):
         return published.token_expires_at, published.token_problem
     try:
         expires_at = TokenFile(path).read().expires_at
@@ -231,6 +219,15 @@ def _token(path: Path, published: Status | None) -> tuple[str | None, Problem | 
     if expires_at is None:
         return None, Problem("token", "the token never expires and will be refused", "issue another one")
     return format_instant(expires_at), None
+
+
+def _is_closed(path: Path) -> bool:
+    """Whether there is a file that this user may not read."""
+    try:
+        path.stat()
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return not os.access(path, os.R_OK, effective_ids=True)
 
 
 def _days_left(expires_at: str | None, clock: Clock) -> float | None:
@@ -247,4 +244,7 @@ def _free_bytes(folder: Path) -> int | None:
 
 
 def _rejected_files(folder: Path) -> int:
-    return sum(1 for _ in folder.glob("*.reason.txt"))
+    try:
+        return sum(1 for _ in folder.glob("*.reason.txt"))
+    except OSError:
+        return 0  # this user may not look into the till's folder

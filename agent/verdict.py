@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from agent.board import DaemonFacts, ReportedFault
+from agent.errors import ScoutAgentError, SpoolBusy, SpoolDamaged, SpoolMissing, SpoolOutdated, SpoolRefused
 
 TOKEN_DUE_DAYS = 5
 WAITING_TOO_LONG_S = 3600.0
@@ -20,6 +21,7 @@ CLOCK_WRONG_S = 300.0
 
 TELL = "tell the back office; delete nothing"
 START = "sudo systemctl start scout-agent"
+RESTART = "sudo systemctl restart scout-agent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,27 @@ class Problem:
     code: str
     message: str
     next_step: str
+
+
+_OF_SPOOL: tuple[tuple[type[ScoutAgentError], str, str], ...] = (
+    (SpoolMissing, "spool_missing", "nothing, on a new device; else check spool.directory in the config"),
+    (SpoolBusy, "spool_busy", "try again in a minute"),
+    (SpoolOutdated, "spool_outdated", RESTART),
+    (SpoolRefused, "spool_newer", "install the newer agent again"),
+    (SpoolDamaged, "spool_damaged", TELL),
+    (ScoutAgentError, "spool_unreadable", "sudo scout-agent doctor"),
+)
+
+
+def spool_problem(fault: ScoutAgentError) -> Problem:
+    """What it means that a spool can't be looked at."""
+    code, next_step = next((code, step) for kind, code, step in _OF_SPOOL if isinstance(fault, kind))
+    return Problem(code, str(fault), next_step)
+
+
+def is_passing(problem: Problem, *, running: bool) -> bool:
+    """A new device has no spool yet, a locked one is free again by itself, an old one is brought up to date."""
+    return problem.code in ("spool_busy", "spool_outdated") or (problem.code == "spool_missing" and not running)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +126,7 @@ def _broken(seen: Status) -> Iterator[Problem]:
         yield seen.config_problem
     if not seen.running:
         yield Problem("not_running", "the agent is not running", START)
-    if seen.spool_problem and not _is_passing(seen.spool_problem, running=seen.running):
+    if seen.spool_problem and not is_passing(seen.spool_problem, running=seen.running):
         yield seen.spool_problem
     if seen.daemon and seen.daemon.intake_refused:
         yield Problem("intake_refused", f"no sale can be taken: {seen.daemon.intake_refused}", TELL)
@@ -112,7 +135,7 @@ def _broken(seen: Status) -> Iterator[Problem]:
 
 
 def _attention(seen: Status) -> Iterator[Problem]:
-    if seen.spool_problem and _is_passing(seen.spool_problem, running=seen.running):
+    if seen.spool_problem and is_passing(seen.spool_problem, running=seen.running):
         yield seen.spool_problem
     if seen.daemon:
         yield from _attention_by_daemon(seen, seen.daemon)
@@ -144,7 +167,7 @@ def _attention_by_daemon(seen: Status, daemon: DaemonFacts) -> Iterator[Problem]
         yield Problem("changed_config_refused", message, "mend it; scout-agent config check tells")
     if daemon.version != seen.version:
         message = f"version {daemon.version} still runs though {seen.version} is installed"
-        yield Problem("restart_needed", message, "sudo systemctl restart scout-agent")
+        yield Problem("restart_needed", message, RESTART)
     fault = daemon.last_fault
     if fault and not (fault.kind == "credentials" and seen.token_problem):
         yield Problem("last_fault", fault.message, fault.next_step)
@@ -160,11 +183,6 @@ def _token_due(days_left: float) -> str:
     if days_left <= 0.0:
         return "the token has expired: nothing is delivered"
     return f"the token has {days_left:.1f} days left"
-
-
-def _is_passing(problem: Problem, *, running: bool) -> bool:
-    """A new device has no spool yet, and a locked one is free again by itself."""
-    return problem.code == "spool_busy" or (problem.code == "spool_missing" and not running)
 
 
 def shown_time(at: str) -> str:

@@ -21,7 +21,6 @@ BROKEN = 2
 
 _HOME, _CLEAR, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[2J", "\x1b[K", "\x1b[J"
 
-
 EXAMPLES = """\b
 Examples:
   scout-agent status                 one screen
@@ -73,4 +72,4 @@ def _watch(config: Path, clock: SystemClock) -> Sight:
 
 def _lines(sight: Sight, clock: SystemClock) -> list[str]:
     lines = draw(sight.status, width=columns(), colours=uses_colours())
-    return [*draw_age(sight.status, clock.now(), width=columns()), *lines] if sight.is_published else lines
+    return [*lines, *draw_age(sight.status, clock.now(), width=columns())] if sight.is_published else lines

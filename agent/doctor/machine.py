@@ -11,10 +11,10 @@ from typing import Any
 
 from agent.clock import Clock
 from agent.doctor.finding import Outcome, attention, broken, ok
-from agent.errors import CredentialsRefused, SpoolBusy, SpoolDamaged, SpoolMissing
+from agent.errors import CredentialsRefused, LocalFault, SpoolForbidden, SpoolRefused
 from agent.spool_view import quick_check, view
 from agent.token import TokenFile, claims_of
-from agent.verdict import START, TELL, TOKEN_DUE_DAYS
+from agent.verdict import START, TELL, TOKEN_DUE_DAYS, is_passing, spool_problem
 
 CHECK_LIMIT_S = 30.0
 """A big spool on a slow card takes longer; then the rest goes on without."""
@@ -74,12 +74,12 @@ def check_spool(file: Path, device: str, clock: Clock, limit_s: float = CHECK_LI
     try:
         owner = view(file, clock=clock).state.device_id
         is_whole = quick_check(file, limit_s=limit_s, clock=clock)
-    except SpoolMissing as fault:
-        return attention(str(fault), "nothing, on a new device; else check spool.directory in the config")
-    except SpoolBusy as fault:
-        return attention(str(fault), "try again in a minute")
-    except SpoolDamaged as fault:
-        return broken(str(fault), TELL)
+    except SpoolForbidden:
+        raise
+    except (LocalFault, SpoolRefused) as fault:
+        problem = spool_problem(fault)
+        told = attention if is_passing(problem, running=False) else broken
+        return told(problem.message, problem.next_step)
     if owner != device:
         return broken(f"{file} belongs to device {owner}, not {device}", f"set device.id back to {owner}")
     if not is_whole:

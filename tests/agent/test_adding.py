@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import IO
 
@@ -174,10 +175,17 @@ def config(tmp_path: Path) -> Path:
 
 def stored(config: Path) -> list[int]:
     """The numbers of the sales in the spool."""
-    connection = sqlite3.connect(config.parent / "spool" / "spool.db")
-    texts = connection.execute("select line from records order by place").fetchall()
-    connection.close()
+    with closing(sqlite3.connect(f"file:{config.parent}/spool/spool.db?mode=ro", uri=True)) as connection:
+        texts = connection.execute("select line from records order by place").fetchall()
     return [int(json.loads(line)["payload"]["transaction_id"][2:]) for (line,) in texts]
+
+
+def has_begun(config: Path) -> bool:
+    """Whether anything is stored yet; the spool itself may still be in the making."""
+    try:
+        return bool(stored(config))
+    except sqlite3.OperationalError:
+        return False
 
 
 def feed(pipe: IO[bytes], numbers: range) -> None:
@@ -205,7 +213,7 @@ def test_ctrl_c_says_exactly_how_far_it_got(config: Path) -> None:
     assert adding.stdout
     assert adding.stderr
     feed(adding.stdin, range(1, 2001))
-    until(lambda: (config.parent / "spool" / "spool.db").exists() and stored(config), "a step is stored")
+    until(lambda: has_begun(config), "a step is stored")
     adding.send_signal(signal.SIGINT)
     assert adding.wait(30) == 130
     said = adding.stderr.read().decode()

@@ -15,7 +15,7 @@ from fakes import FakeClock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.errors import LocalFault, SpoolBusy, SpoolDamaged, SpoolMissing
+from agent.errors import LocalFault, SpoolBusy, SpoolDamaged, SpoolMissing, SpoolOutdated, SpoolRefused
 from agent.schema import VERSION
 from agent.spool import Spool
 from agent.spool_view import quick_check, view
@@ -46,7 +46,7 @@ def damage(path: Path) -> None:
         max_size=20,
     )
 )
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_sales_of_the_last_hour_are_counted_as_a_full_scan_counts_them(steps: list[tuple[str, int]]) -> None:
     """Across epochs, whatever was taken when."""
     clock, times, boots = FakeClock(), [], 1
@@ -151,6 +151,20 @@ def test_each_trouble_with_the_file_is_told_apart(spool: Spool, file: Path, cloc
     file.unlink()
     file.mkdir()
     with pytest.raises(LocalFault, match="can't be read"):
+        view(file, clock=clock)
+
+
+@pytest.mark.parametrize(("step", "error"), [(1, SpoolRefused), (-1, SpoolOutdated)])
+def test_a_spool_of_another_shape_is_not_asked(
+    spool: Spool, file: Path, clock: FakeClock, step: int, error: type[Exception]
+) -> None:
+    """Between installing another version and restarting the daemon, `status` says so instead of failing."""
+    spool.close()
+    connection = sqlite3.connect(file)
+    connection.execute(f"pragma user_version = {VERSION + step}")
+    connection.close()
+
+    with pytest.raises(error, match=f"spool version {VERSION + step}"):
         view(file, clock=clock)
 
 

@@ -81,12 +81,20 @@ def test_a_locked_a_damaged_and_a_foreign_spool_are_told_apart(config: Path, clo
     holder.execute("begin immediate")
     locked = seen(config, clock)
     holder.close()
+    changing = sqlite3.connect(file)
+    ours = changing.execute("pragma user_version").fetchone()[0]
+    shapes = []
+    for version in (ours - 1, ours + 1, ours):
+        changing.execute(f"pragma user_version = {version}")
+        shapes.append(codes(seen(config, clock)))
+    changing.close()
     config.write_text(config.read_text().replace(DEVICE, "pi-06"))
     foreign = seen(config, clock)
     file.write_bytes(b"no database" * 500)
     damaged = seen(config, clock)
 
     assert codes(locked) == ["not_running", "spool_busy"]
+    assert shapes == [["not_running", "spool_outdated"], ["not_running", "spool_newer"], ["not_running"]]
     assert codes(foreign) == ["not_running", "spool_of_other_device"]
     assert codes(damaged) == ["not_running", "spool_damaged"]
     assert (damaged.rows_last_hour, damaged.spool_version) == (None, None)
@@ -200,6 +208,7 @@ def test_a_member_of_the_agents_group_sees_the_spool_itself(monkeypatch: pytest.
         (home / "token").chmod(0o600)
         (home / "spool" / "spool.db").chmod(0o644)
         (home / "spool").chmod(0o755)
+        (home / "sales").chmod(0o700)
         printed = as_account(NOBODY, lambda: _facts(status_of(config, clock=clock, version="1.0")))
 
         assert printed == "False 1 24 ['not_running']\n"
@@ -219,7 +228,7 @@ def _json(status: Status) -> bytes:
 
 def _screen(sight: Sight) -> list[str]:
     assert sight.is_published
-    return [*draw_age(sight.status, datetime(2027, 3, 1, 2, 33, tzinfo=UTC)), *draw(sight.status)]
+    return [*draw(sight.status), *draw_age(sight.status, datetime(2027, 3, 1, 2, 33, tzinfo=UTC))]
 
 
 def _facts(sight: Sight) -> str:
