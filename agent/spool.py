@@ -420,13 +420,27 @@ class Spool:
 
 
 def read_state(path: Path) -> SpoolState:
-    """Count what a spool holds without writing to it, whether the daemon runs or not."""
+    """Count what a spool holds without writing to it, whether the daemon runs or not. Raises LocalFault."""
+    with _looking(path) as connection:
+        return _state(connection, path)
+
+
+def read_backlog(path: Path) -> tuple[int, int]:
+    """Records that are not sent, and those that await their receipt; cheap to ask. Raises LocalFault."""
+    with _looking(path) as connection:
+        unsent_rows, accepted_rows = connection.execute(_SQL["backlog"]).fetchone()
+    return unsent_rows, accepted_rows
+
+
+@contextmanager
+def _looking(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a spool so that it can't be written to."""
     if not path.exists():
         raise LocalFault(f"{path} does not exist: no sale was ever taken here, or the config names another place.")
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
     connection.row_factory = sqlite3.Row
     try:
-        return _state(connection, path)
+        yield connection
     except sqlite3.Error as error:
         raise LocalFault(f"{path}: {error}") from error
     finally:
