@@ -133,17 +133,17 @@ class TailFeeder:
     name = "tail"
 
     def __init__(self, card: Path) -> None:
-        self._file = card / "till.jsonl"
+        self._folder = card / "till"
 
     def sections(self) -> dict[str, dict[str, object]]:
         """The file is on the card."""
-        return {"tail": {"path": str(self._file)}}
+        return {"tail": {"path": str(self._folder)}}
 
     def feed(self, ledger: Ledger, stop: threading.Event) -> None:
         """Append some lines at a time. What a cut left of a line is ended first, so that it spoils no other."""
-        with self._file.open("ab") as file:
-            if file.tell() and self._file.read_bytes()[-1:] != b"\n":
-                file.write(b"\n")
+        self._folder.mkdir(exist_ok=True)
+        with (self._folder / "till.jsonl").open("a+b") as file:
+            file.write(b"\n")
             while not stop.wait(PAUSE_S):
                 numbers = ledger.take(1 + ledger.given % SALES_AT_ONCE_MAX)
                 file.write(_lines(numbers))
@@ -156,7 +156,7 @@ class LocalHttpFeeder:
     """A till that posts to the agent."""
 
     name = "local_http"
-    path = "/"
+    path = "/ingest-transaction"
 
     def __init__(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:

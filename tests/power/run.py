@@ -20,6 +20,7 @@ from agent_kit import FakeServer, environment, numbers_in, until, write_config
 from card import Card
 from feeders import Feeder, Ledger
 
+from agent.errors import LocalFault
 from agent.spool import SEQS_PER_EPOCH, read_state
 from wire.batch import BatchName
 
@@ -50,7 +51,7 @@ class Outcome:
     epochs: int = 0
     holes: list[str] = field(default_factory=list)
     forks: list[str] = field(default_factory=list)
-    damaged: str = ""
+    trouble: str = ""
 
     @property
     def promised(self) -> set[int]:
@@ -86,6 +87,7 @@ class Run:
         self._cuts = 0
         self._cut = threading.Event()
         self._surprises: list[str] = []
+        self._patience_s = 10.0 if synchronous else 120.0  # what is lost never arrives
 
     def configure(self, feeders: Sequence[Feeder]) -> None:
         """Write the config: spool and sales on the card, everything else beside it."""
@@ -138,9 +140,11 @@ class Run:
         process = self._start()
         try:
             self._wait_until_started(process)
-            until(lambda: self._is_delivered() or process.poll() is not None, "all is delivered", 120)
-        except (Damaged, AssertionError, sqlite3.Error) as error:
-            outcome.damaged = str(error)
+            promised = outcome.promised
+            until(lambda: self._has_arrived(promised) or process.poll() is not None, "it arrives", self._patience_s)
+            self._fail_if_ended(process)
+        except (Damaged, AssertionError, LocalFault) as error:
+            outcome.trouble = str(error)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait()
@@ -159,6 +163,9 @@ class Run:
 
     def _wait_until_started(self, process: subprocess.Popen[bytes]) -> None:
         until(lambda: b"agent_started" in self._log.read_bytes() or process.poll() is not None, "the agent starts")
+        self._fail_if_ended(process)
+
+    def _fail_if_ended(self, process: subprocess.Popen[bytes]) -> None:
         if process.poll() is not None:
             raise Damaged(self._log.read_text())
 
@@ -169,11 +176,9 @@ class Run:
             if not self._cut.is_set():
                 self._surprises.append(f"{feeder.name}: {error}")
 
-    def _is_delivered(self) -> bool:
+    def _has_arrived(self, promised: set[int]) -> bool:
         state = read_state(self.card.path / "spool" / "spool.db")
-        sales = self.card.path / "sales"
-        files = [*sales.glob("*.jsonl"), *(sales / "processing").glob("*")]
-        return not (files or state.unsent_rows or state.accepted_rows)
+        return not (state.unsent_rows or state.accepted_rows) and promised <= set(self._server.numbers())
 
     def _compare(self, outcome: Outcome) -> None:
         lines: dict[tuple[str, int], bytes] = {}
@@ -201,7 +206,7 @@ class Run:
                 epochs = {number: (epoch, head) for number, epoch, head in connection.execute(EPOCHS)}
                 records = connection.execute(RECORDS).fetchall()
             except sqlite3.Error as error:
-                outcome.damaged = outcome.damaged or str(error)
+                outcome.trouble = outcome.trouble or str(error)
                 return
         heads = Counter(place // SEQS_PER_EPOCH for place, _ in records)
         outcome.holes += [f"{epoch}: head {head}" for n, (epoch, head) in epochs.items() if heads[n] != head]

@@ -47,7 +47,8 @@ def _tell(capsys: pytest.CaptureFixture[str], what: str, outcome: Outcome, took_
         print(f"\n{what}: SCOUT_TEST_SEED={SEED} replays it")
         print(f"  {outcome.cuts} cuts in {took_s:.0f} s; promised by {', '.join(sources)}; {len(outcome.twice)} twice")
         print(
-            f"  {outcome.epochs} epochs, {len(outcome.holes)} with holes; {len(outcome.forks)} forks{outcome.damaged}"
+            f"  {outcome.epochs} epochs, {len(outcome.holes)} with holes; {len(outcome.forks)} forks; "
+            + (outcome.trouble.strip().splitlines() or ["all arrived"])[-1]
         )
 
 
@@ -60,7 +61,7 @@ def test_no_cut_loses_or_doubles_what_was_promised(tmp_path: Path, capsys: pytes
     assert outcome.cuts == CUTS > 0
     assert all(outcome.by_source.get(name) for name in ("folder", "add"))
     assert outcome.epochs > CUTS // 3
-    assert (outcome.damaged, outcome.lost, outcome.twice) == ("", set(), set())
+    assert (outcome.trouble, outcome.lost, outcome.twice) == ("", set(), set())
     assert (outcome.holes, outcome.forks) == ([], [])
 
 
