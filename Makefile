@@ -17,7 +17,7 @@ ifeq ($(shell command -v systemd-analyze),)
 ELSEWHERE += or analyze
 endif
 
-.PHONY: help demo test test-root test-service install lint format lock clean
+.PHONY: help demo test test-root test-service test-power bench-idle install lint format lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,7 +38,7 @@ demo: $(STAMP)  ## three tills, an outage, a kill: every sale in gold, to the ce
 
 test: $(STAMP)  ## unit, integration on a real PostgreSQL, end to end
 	@$(BIN)/python -m pytest -m "not ($(ELSEWHERE))"
-	@echo "not run here, each needs root: make test-root, make test-service (a real systemd)"
+	@echo "not run here, each needs root: make test-root, make test-service (a real systemd), make test-power (power cuts)"
 
 test-root: $(STAMP)  ## the tests that need root
 	@$(call need_root,$@)
@@ -48,6 +48,13 @@ test-service: $(STAMP)  ## the systemd unit on a real systemd (root; installs sy
 	@$(call need_root,$@)
 	@command -v systemd-nspawn >/dev/null || apt-get install --yes --no-install-recommends systemd-container
 	@$(BIN)/python -m pytest -m "service or analyze"
+
+test-power: $(STAMP)  ## a hundred power cuts under load, and the controls (root, loop devices)
+	@$(call need_root,$@)
+	@$(BIN)/python -m pytest -m power
+
+bench-idle: $(STAMP)  ## ten idle minutes: wake-ups, bytes written, memory by module
+	@SCOUT_TEST_IDLE_S=600 $(BIN)/python -m pytest --quiet tests/agent/test_idle.py
 
 lint: $(STAMP)  ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check .

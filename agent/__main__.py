@@ -1,15 +1,15 @@
 """`scout-agent`, the program: the resident daemon by the short way, every other command by the command line.
 
-May be relied on: `scout-agent run [--config FILE]` carries neither the command line's libraries nor those that
-only paint terminals, a quarter of a resident daemon's memory. It behaves as agent/cli.py's `run` does.
+May be relied on: `scout-agent run [--config FILE]` does as agent/cli.py's `run` does, but stays without the
+libraries of a command line, which would be a quarter of a resident daemon's memory.
 """
 
 import sys
 from pathlib import Path
 
 CONFIG_OPTIONS = ("--config", "-c")
-PAINTERS = ("rich", "pygments")
-"""What httpx and structlog load, where it is installed, for a command line and tracebacks in colour."""
+COMMAND_LINE = ("httpx._main", "rich")
+"""What httpx and structlog load, if they can, for a command of their own and for tracebacks in colour."""
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
 
 def _stay(config: Path | None) -> None:
     # Python's own way to say: not installed.
-    for name in PAINTERS:
+    for name in COMMAND_LINE:
         sys.modules[name] = None  # type: ignore[assignment]
     from agent.daemon import main as daemon  # noqa: PLC0415  (after the line above)
     from agent.errors import ScoutAgentError  # noqa: PLC0415

@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-
-from sqlite_utils import Database, Migrations
+from typing import TYPE_CHECKING
 
 from agent.errors import LocalFault, SpoolBusy, SpoolDamaged, SpoolForbidden, SpoolMissing, SpoolRefused
 from agent.statements import script_of
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
 BUSY_TIMEOUT_S = 30.0
 READING_TIMEOUT_S = 2.0  # whoever only looks gives up sooner, and says so
@@ -137,20 +139,26 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         # NORMAL loses acknowledged commits at a power cut, and integrity_check still says ok.
         connection.execute("pragma synchronous = full")
         connection.execute(f"pragma journal_size_limit = {WAL_BYTES_KEPT}")
-        _migrations.apply(Database(connection))
+        if version < VERSION:
+            _upgrade(connection)
     except sqlite3.Error as error:
         raise LocalFault(f"{path}: {error}. The file was left as it is.") from error
 
 
-def _step(name: str, version: int) -> Callable[[Database], None]:
-    def apply(database: Database) -> None:
+def _upgrade(connection: sqlite3.Connection) -> None:
+    """Take the steps that are missing. Seldom: so a resident daemon doesn't carry what this needs, 4 MB."""
+    from sqlite_utils import Database, Migrations  # noqa: PLC0415
+
+    migrations = Migrations("scout-spool")
+    for version, name in enumerate(STEPS, start=1):
+        migrations(name=name)(_step(name, version))
+    migrations.apply(Database(connection))
+
+
+def _step(name: str, version: int) -> Callable[["Database"], None]:
+    def apply(database: "Database") -> None:
         for statement in script_of(name):
             database.conn.execute(statement)
         database.conn.execute(f"pragma user_version = {version}")
 
     return apply
-
-
-_migrations = Migrations("scout-spool")
-for _version, _name in enumerate(STEPS, start=1):
-    _migrations(name=_name)(_step(_name, _version))

@@ -525,6 +525,13 @@ def read_state(path: Path) -> SpoolState:
         return state_of(connection, path)
 
 
+def read_backlog(path: Path) -> tuple[int, int]:
+    """Records that are not sent, and those that await their receipt; cheap to ask. Raises LocalFault."""
+    with reading_database(path) as connection:
+        unsent_rows, accepted_rows = connection.execute(_SQL["backlog"]).fetchone()
+    return unsent_rows, accepted_rows
+
+
 def read_set_aside(path: Path) -> list[SetAside]:
     """The batches that were set aside, the oldest first, without writing."""
     with reading_database(path) as connection:

@@ -15,7 +15,7 @@ import structlog
 
 from agent.errors import LocalFault
 from agent.progress import Progress
-from agent.spool import read_state
+from agent.spool import read_backlog
 from agent.systemd import Manager
 
 CHECK_S = 30.0
@@ -70,9 +70,9 @@ def _check(manager: Manager, progress: Progress, known: set[str], stacks_to: Tex
 def backlog_in_words(spool_file: Path) -> str:
     """What waits in the spool, for a person who asks systemd."""
     try:
-        state = read_state(spool_file)
-    except (LocalFault, OSError) as fault:
+        unsent_rows, accepted_rows = read_backlog(spool_file)
+    except LocalFault as fault:
         return str(fault)
-    if not (state.unsent_rows or state.accepted_rows):
+    if not (unsent_rows or accepted_rows):
         return "Every sale is delivered and receipted."
-    return f"{state.unsent_rows:,} sales wait to be sent, {state.accepted_rows:,} for their receipt."
+    return f"{unsent_rows:,} sales wait to be sent, {accepted_rows:,} for their receipt."

@@ -239,6 +239,14 @@ union all
 select number, sealed_to + 1, head from epochs where head > sealed_to
 order by 1, 2;
 
+-- backlog -- what is not sent, and what is not receipted; asked often, so it never looks at what is settled
+select
+    coalesce((select sum(head - sealed_to) from epochs), 0)
+    + coalesce(sum(last_seq - first_seq + 1) filter (where state <> 'accepted'), 0) as unsent_rows,
+    coalesce(sum(last_seq - first_seq + 1) filter (where state = 'accepted'), 0) as accepted_rows
+from batches
+where state <> 'settled';
+
 -- state -- what the spool holds
 select
     (select device_id from device) as device_id,

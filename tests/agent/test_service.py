@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 import structlog
 from agent_kit import FakeServer, environment, marked_token, sale, token_parts, until, write_config
+from listener import Listener
 
 from agent.logs import is_journal, set_up_logs
 from agent.systemd import Manager
@@ -25,29 +25,6 @@ QUICK = {
     "upload": {"retry_wait_max_s": 0.2, "connect_timeout_s": 0.3, "stall_timeout_s": 0.3},
     "folder": {"settle_s": 0.2},
 }
-
-
-class Listener:
-    """The service manager's end of NOTIFY_SOCKET."""
-
-    def __init__(self, address: str) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(address.replace("@", "\0", 1))
-        self._socket.setblocking(False)
-        self.address = address
-        self.heard: list[str] = []
-
-    def listen(self) -> list[str]:
-        """All lines heard until now, in their order."""
-        try:
-            while True:
-                self.heard += self._socket.recv(4096).decode().split("\n")
-        except BlockingIOError:
-            return self.heard
-
-    def close(self) -> None:
-        """Stop listening."""
-        self._socket.close()
 
 
 @pytest.fixture

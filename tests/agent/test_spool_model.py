@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from agent.intake import TakenFile
-from agent.spool import Batch, SealLimits
+from agent.spool import Batch, SealLimits, read_backlog
 from wire.batch import BatchName
 from wire.record import format_instant, from_line
 
@@ -224,6 +224,13 @@ class SpoolModel(RuleBasedStateMachine):
         }
         assert state.head == (len(list(self.epochs.values())[-1]) if self.epochs else 0)
         assert (state.oldest_unsettled_at is None) == (state.unsent_rows + state.accepted_rows == 0)
+
+    @invariant()
+    def the_quick_count_agrees_with_the_full_one(self) -> None:
+        if not hasattr(self, "spool"):
+            return
+        state = self.spool.state()
+        assert read_backlog(self.folder / "spool.db") == (state.unsent_rows, state.accepted_rows)
 
     @invariant()
     def every_batch_is_as_it_was_sealed(self) -> None:
