@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from agent.clock import Clock
 from agent.config import Config
+from agent.space import space_of
 from agent.spool import Spool
 from wire.framing import RefusedBody, split_body, split_lines
 from wire.record import RefusedPayload, parse_payload
@@ -46,7 +47,7 @@ def add_sales(config: Config, content: bytes, *, lines_only: bool, clock: Clock,
                 payloads.append(piece.text)
     except RefusedBody as error:
         refused.append(RefusedSale(error.line, error.reason))
-    spool = Spool(config.spool_file, config.device.id, clock=clock, rng=rng)
+    spool = Spool(config.spool_file, config.device.id, clock=clock, rng=rng, space=space_of(config))
     try:
         return Added(spool.append(payloads), tuple(refused))
     finally:

@@ -28,6 +28,7 @@ class DaemonFacts:
     version: str
     started_at: str
     last_fault: ReportedFault | None = None
+    space_short: str | None = None  # why room is short, and what to do
 
 
 class Board:

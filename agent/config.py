@@ -22,6 +22,8 @@ from wire.record import PAYLOAD_BYTES_MAX
 CONFIG_VARIABLE = "SCOUT_AGENT_CONFIG"
 CONFIG_DEFAULT = Path("/etc/scout-agent/config.toml")
 BUCKET = "scout-ingest"
+WAL_BYTES_KEPT = 4 * 1024 * 1024  # a warm WAL costs half the writes of one that grows anew
+RESERVE_BYTES_LEAST = 2 * 1024 * 1024
 
 _KEY_OF_ERROR = re.compile(r" - at `\$(?P<path>[^`]*)`$")
 
@@ -61,6 +63,8 @@ class SpoolSection(_Section, frozen=True):
     """Where sales wait, and for how long settled ones are kept."""
 
     directory: str = "/var/lib/scout-agent"
+    bytes_max: Annotated[int, Meta(ge=0, le=1024**4)] = 0
+    disk_free_bytes_min: Annotated[int, Meta(ge=0, le=1024**4)] = 64 * 1024 * 1024
     keep_for_days: Annotated[int, Meta(ge=1, le=365)] = 8
 
 
@@ -164,6 +168,16 @@ def load(path: Path) -> Config:
     return config
 
 
+def reserve_bytes(config: Config) -> int:
+    """What of spool.bytes_max is kept back: enough to seal, settle and forget a batch when all else is taken."""
+    return RESERVE_BYTES_LEAST + 2 * config.batch.bytes_max
+
+
+def spool_bytes_least(config: Config) -> int:
+    """The smallest spool that works: the reserve, a warm WAL, and two batches or the largest file, WAL included."""
+    return reserve_bytes(config) + WAL_BYTES_KEPT + 2 * max(2 * config.batch.bytes_max, config.folder.file_bytes_max)
+
+
 def keys() -> dict[str, Any]:
     """Every key as `section.name`, with its default; msgspec.NODEFAULT where one must be given."""
     return {
@@ -189,8 +203,17 @@ def _problem(config: Config) -> str | None:
     for key, path in {"folder.path": config.folder.path, "spool.directory": config.spool.directory}.items():
         if not Path(path).is_absolute():
             return f"{key}: must be an absolute path, beginning with /"
+    return _spool_problem(config)
+
+
+def _spool_problem(config: Config) -> str | None:
     if Path(config.spool.directory) in (Path(config.folder.path), *Path(config.folder.path).parents):
         return "folder.path: must not lie in spool.directory, where only the agent writes"
+    if 0 < config.spool.bytes_max < spool_bytes_least(config):
+        return (
+            f"spool.bytes_max: must be at least {spool_bytes_least(config)}, so that two batches and the largest file "
+            "of folder.file_bytes_max fit; or 0, and it follows from the disk"
+        )
     return None
 
 

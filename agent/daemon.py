@@ -17,6 +17,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -29,10 +30,11 @@ from agent.board import Board, DaemonFacts
 from agent.clock import Clock
 from agent.config import Config
 from agent.delivery import Delivery
-from agent.errors import LocalFault
+from agent.errors import LocalFault, SpoolFull
 from agent.files import write_safely
 from agent.intake import Source
 from agent.sources.folder import FolderSource
+from agent.space import Shortage, space_of
 from agent.spool import Spool
 from wire.record import format_instant
 
@@ -66,6 +68,8 @@ class Intake:
     def _step_of(self, source: Source) -> float:
         try:
             return source.step()
+        except SpoolFull:
+            return LOCAL_FAULT_PAUSE_S  # told by Space, once
         except (LocalFault, sqlite3.OperationalError) as fault:
             log.error("local_fault", loop="intake", reason=str(fault))  # noqa: TRY400  (no traceback: expected)
             return LOCAL_FAULT_PAUSE_S
@@ -86,7 +90,7 @@ class _Loop:
             self.wake.clear()
             try:
                 wait_s = self.step()
-            except (LocalFault, sqlite3.OperationalError) as fault:
+            except (LocalFault, OSError, sqlite3.OperationalError) as fault:
                 log.error("local_fault", loop=self.name, reason=str(fault))  # noqa: TRY400  (no traceback: expected)
                 wait_s = LOCAL_FAULT_PAUSE_S
             except BaseException as error:  # noqa: BLE001  (handed to the main thread, which ends the daemon)
@@ -110,15 +114,18 @@ def run(config: Config, *, clock: Clock, rng: random.Random) -> None:
 
     # Blocked before the threads start, so that only `sigwait` below receives them, at no wake-up while idle.
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
-    intake_spool = Spool(config.spool_file, config.device.id, clock=clock, rng=rng)
-    delivery_spool = Spool(config.spool_file, config.device.id, clock=clock, rng=rng)
+    facts = DaemonFacts(pid=os.getpid(), version=VERSION, started_at=format_instant(clock.now()))
+    board = Board(facts, lambda changed: _publish(config.status_file, changed))
+    space = space_of(config, partial(_tell_space, board))
+    space.keep()
+    intake_spool, delivery_spool = (
+        Spool(config.spool_file, config.device.id, clock=clock, rng=rng, space=space) for _ in range(2)
+    )
     intake = Intake(_sources(config, intake_spool, wakes[0].set, clock=clock, rng=rng))
     client = httpx.Client(
         timeout=httpx.Timeout(config.upload.stall_timeout_s, connect=config.upload.connect_timeout_s),
         headers={"User-Agent": f"scout-agent/{VERSION}"},
     )
-    facts = DaemonFacts(pid=os.getpid(), version=VERSION, started_at=format_instant(clock.now()))
-    board = Board(facts, lambda changed: _publish(config.status_file, changed))
     try:
         intake.start()
         delivery = Delivery(config, delivery_spool, client, board, clock=clock, rng=rng)
@@ -160,6 +167,18 @@ def _sources(
             rng=rng,
         )
     ]
+
+
+def _tell_space(board: Board, shortage: Shortage, why: str) -> None:
+    """Say once that settled sales are forgotten early, once that intake is refused, once that it is over."""
+    board.note(space_short=why or None)
+    match shortage:
+        case Shortage.FORGETTING:
+            log.warning("settled_forgotten_early", reason=why)
+        case Shortage.REFUSING:
+            log.error("intake_refused", reason=why)
+        case Shortage.NONE:
+            log.info("space_ample")
 
 
 def _publish(path: Path, facts: DaemonFacts) -> None:

@@ -21,8 +21,10 @@ from agent.errors import (
     BatchRefused,
     CredentialsRefused,
     DeliveryFault,
+    LocalFault,
     ScoutAgentError,
     SpoolDamaged,
+    SpoolFull,
     Wait,
 )
 from agent.heartbeat import call_home
@@ -77,6 +79,7 @@ class Delivery:
 
     def step(self) -> float:
         """Do what is due; return in how many seconds to come back."""
+        self._keep_room()
         self._spool.seal(self._limits, BUILT_ON)
         self._spool.retry_set_aside()
         # Nobody wakes this loop for new sales: looking so often seals them in time.
@@ -101,6 +104,15 @@ class Delivery:
             self._call_home()
         waits_s.append(max(self._next_call_s - self._clock.monotonic_s(), self._home.ready_in_s()))
         return max(0.0, min(waits_s))
+
+    def _keep_room(self) -> None:
+        """Only intake must have room: delivery goes on without, for it is what brings some."""
+        try:
+            self._spool.keep_room()
+        except SpoolFull:
+            pass  # told by then, once; intake meets it by itself
+        except LocalFault as fault:
+            self._fault(fault, "room_not_made")
 
     def _deliver(self, batch: Batch) -> None:
         path = self._route.choose()

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from sqlite_utils import Database, Migrations
 
+from agent.config import WAL_BYTES_KEPT
 from agent.errors import LocalFault, SpoolRefused
 from agent.statements import script_of
 
 BUSY_TIMEOUT_S = 30.0
-WAL_BYTES_KEPT = 4 * 1024 * 1024  # a warm WAL costs half the writes of one that grows anew
 
 STEPS = tuple(
     sorted(

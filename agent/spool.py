@@ -26,10 +26,11 @@ from datetime import datetime
 from pathlib import Path
 
 from agent.clock import Clock
-from agent.errors import LocalFault, SpoolDamaged, SpoolRefused
+from agent.errors import LocalFault, SpoolDamaged, SpoolFull, SpoolRefused
 from agent.intake import Note
 from agent.record_id import RecordIds
 from agent.schema import BUSY_TIMEOUT_S, open_database
+from agent.space import Shortage, Space, wanted_bytes
 from agent.statements import queries_of
 from wire.batch import BatchName, content_hash, sealing_day
 from wire.heartbeat import RANGES_MAX, EpochState
@@ -38,6 +39,8 @@ from wire.record import Record, format_instant, to_line
 SEQS_PER_EPOCH = 1_000_000_000_000
 FORGET_BATCHES = 100  # in one commit: seldom and in ranges wears the card least
 DAY_MS = 24 * 3600 * 1000
+EVER = "9999"  # later than any moment that can be noted
+SHRINK_WAIT_MS = 500
 
 _SQL = queries_of("spool")
 
@@ -99,11 +102,14 @@ class SpoolState:
 class Spool:
     """One connection to the spool. Each thread and each process opens its own."""
 
-    def __init__(self, path: Path, device_id: str, *, clock: Clock, rng: random.Random) -> None:
+    def __init__(
+        self, path: Path, device_id: str, *, clock: Clock, rng: random.Random, space: Space | None = None
+    ) -> None:
         self._path = path
         self._clock = clock
         self._rng = rng
         self._ids = RecordIds(rng)
+        self._space = space
         self._connection = open_database(path)
         try:
             self._claim(device_id)
@@ -122,8 +128,11 @@ class Spool:
         """Store payloads as records, with their source's notes of where they came from; return how many.
 
         Each payload is one line of valid JSON (wire.record.parse_payload accepted it). On return all of it is
-        durable; when LocalFault is raised, none of it is there.
+        durable; when LocalFault is raised, none of it is there. SpoolFull says that there is no room, after what is
+        settled was forgotten early to make some.
         """
+        if payloads:
+            self._need_room(wanted_bytes(sum(map(len, payloads)), len(payloads)))
         with self._transaction():
             if payloads:
                 self._append_records(payloads)
@@ -240,9 +249,63 @@ class Spool:
 
     def forget(self, settled_before: str) -> int:
         """Remove what was settled before that moment of the server's time, some batches at once; return rows."""
+        if self._space is None or self._is_ample():
+            return self._forget(settled_before, FORGET_BATCHES)
+        forgotten = self._forget(settled_before, 1)
+        if forgotten:
+            self._shrink()
+        return forgotten
+
+    # Room
+
+    def keep_room(self) -> None:
+        """Keep the reserve, and make room for intake where that is short. Raises LocalFault; SpoolFull for no room."""
+        if self._space is None:
+            return
+        if self._space.is_short and not self._is_ample():
+            self._shrink()
+        with self._local_faults():
+            self._space.keep()
+        self._need_room(0)
+
+    def _need_room(self, wanted: int) -> None:
+        """Make room where it is short: give back what is free, then forget what is settled. Raises SpoolFull."""
+        if self._space is None or self._refusal(wanted) is None:
+            return
+        self._shrink()
+        while (refusal := self._refusal(wanted)) is not None:
+            # One batch in one commit: the WAL holds every page that is freed, and there is hardly room for it.
+            if not self._forget(EVER, 1):
+                self._space.note(Shortage.REFUSING, refusal)
+                raise SpoolFull(f"{self._path}: {refusal}.")
+            self._space.note(Shortage.FORGETTING, refusal)
+            self._shrink()
+
+    def _refusal(self, wanted: int) -> str | None:
+        assert self._space
+        with self._local_faults():
+            return self._space.room().refusal(wanted)
+
+    def _is_ample(self) -> bool:
+        assert self._space
+        with self._local_faults():
+            return self._space.room().is_ample
+
+    def _shrink(self) -> None:
+        """Give free pages and the WAL back to the disk, unless another connection is in the way just now."""
+        with self._local_faults():
+            self._connection.execute(f"pragma busy_timeout = {SHRINK_WAIT_MS}")
+            try:
+                # `execute` steps once, and each step frees one page.
+                self._connection.executescript("pragma incremental_vacuum")
+                self._connection.execute("pragma wal_checkpoint(truncate)").fetchall()
+            finally:
+                self._connection.execute(f"pragma busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
+
+    def _forget(self, settled_before: str, batches_max: int) -> int:
         with self._transaction():
             rows = self._connection.execute(
-                _SQL["forgettable"], {"before": settled_before, "limit": FORGET_BATCHES}
+                _SQL["forgettable"], {"before": settled_before, "limit": batches_max}
             ).fetchall()
             forgotten = 0
             for row in rows:
@@ -397,17 +460,32 @@ class Spool:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         """Write all or nothing, durably. Trouble with the disk surfaces as LocalFault."""
-        try:
+        with self._local_faults():
             self._connection.execute("begin immediate")
             try:
                 yield
                 self._connection.execute("commit")
             except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("rollback")
+                self._roll_back()
                 raise
-        except sqlite3.OperationalError as error:
+
+    @contextmanager
+    def _local_faults(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, sqlite3.OperationalError) as error:
             raise LocalFault(f"{self._path}: {error}. Nothing was lost; it is tried again.") from error
+
+    def _roll_back(self) -> None:
+        """Leave nothing half; where even that fails, another connection begins from what is on the disk."""
+        if not self._connection.in_transaction:
+            return
+        try:
+            self._connection.execute("rollback")
+        except sqlite3.Error:
+            fresh = open_database(self._path)
+            self._connection.close()
+            self._connection = fresh
 
     @contextmanager
     def _reading(self) -> Iterator[None]:

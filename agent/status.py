@@ -74,6 +74,8 @@ def look(config: Config, *, clock: Clock, version: str) -> Status:
     fault = facts.last_fault if facts else None
     if fault:
         attention.append(f"{fault.message}: {fault.next_step}")
+    if facts and facts.space_short:
+        attention.append(facts.space_short)
     if spool and spool.oldest_unsettled_at and _age_s(clock, spool.oldest_unsettled_at) > WAITING_TOO_LONG_S:
         attention.append("sales wait for more than an hour: check this shop's internet connection")
     return Status(

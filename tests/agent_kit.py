@@ -79,7 +79,7 @@ class FakeServer:
 
     def numbers(self) -> list[int]:
         """The numbers of all sales held, by batch."""
-        return [number for jsonl in self.stored.values() for number in numbers_in(jsonl)]
+        return [number for jsonl in list(self.stored.values()) for number in numbers_in(jsonl)]
 
     def respond(self, path: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
         """Answer as the server does, unless the test answers first."""

@@ -37,7 +37,7 @@ from watchdog.events import (
 from watchdog.observers.inotify import InotifyObserver
 
 from agent.clock import Clock
-from agent.errors import LocalFault
+from agent.errors import LocalFault, SpoolFull
 from agent.files import sync_folder, write_safely
 from agent.intake import FolderStore, TakenFile
 from wire.framing import LINES_SUFFIXES, Piece, RefusedBody, split_body, split_lines
@@ -145,7 +145,12 @@ class FolderSource:
             self._make_folders()
             wait_s = self._take_new()
             names = self._pending()
-            self._take_group(names)
+            try:
+                self._take_group(names)
+            except SpoolFull:
+                if len(names) == 1:
+                    raise
+                self._take_group(names[:1])  # less may still find room
         except OSError as error:
             raise LocalFault(f"{os.fsdecode(self._folder)}: {error.strerror or error}") from error
         return 0.0 if names else wait_s
