@@ -11,7 +11,7 @@ import structlog
 import typer
 
 from agent import VERSION
-from agent.commands import config
+from agent.commands import config, spool
 from agent.commands.add import add
 from agent.commands.run import run
 from agent.commands.status import status
@@ -28,6 +28,7 @@ app.command()(run)
 app.command()(status)
 app.command()(add)
 app.add_typer(config.app, name="config")
+app.add_typer(spool.app, name="spool")
 
 
 def _print_version(wanted: bool) -> None:

@@ -9,33 +9,34 @@ May be relied on
 - SIGTERM ends both loops between two commits; what was being sent is sent again under the same name.
 """
 
-import fcntl
 import os
 import random
 import signal
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TextIO
 
 import httpx
 import msgspec
 import structlog
 
-from agent import VERSION
+from agent import VERSION, daemon_lock
 from agent.board import Board, DaemonFacts
 from agent.clock import Clock
 from agent.config import Config
+from agent.damage import mark, proves_damage
 from agent.delivery import Delivery
-from agent.errors import LocalFault, SpoolFull
+from agent.errors import LocalFault, SpoolFull, SpoolMalformed
 from agent.files import write_safely
 from agent.intake import Source
 from agent.sources.folder import FolderSource
 from agent.space import Shortage, space_of
 from agent.spool import Spool
+from agent.upkeep import Upkeep, begin
 from wire.record import format_instant
 
 LOCAL_FAULT_PAUSE_S = 5.0
@@ -71,6 +72,8 @@ class Intake:
         except SpoolFull:
             return LOCAL_FAULT_PAUSE_S  # told by Space, once
         except (LocalFault, sqlite3.OperationalError) as fault:
+            if proves_damage(fault):
+                raise
             log.error("local_fault", loop="intake", reason=str(fault))  # noqa: TRY400  (no traceback: expected)
             return LOCAL_FAULT_PAUSE_S
 
@@ -90,34 +93,49 @@ class _Loop:
             self.wake.clear()
             try:
                 wait_s = self.step()
-            except (LocalFault, OSError, sqlite3.OperationalError) as fault:
-                log.error("local_fault", loop=self.name, reason=str(fault))  # noqa: TRY400  (no traceback: expected)
+            except BaseException as error:  # noqa: BLE001  (what is no local fault goes to the main thread)
+                if proves_damage(error) or not isinstance(error, (LocalFault, OSError, sqlite3.OperationalError)):
+                    self.failed(SpoolMalformed(str(error)) if proves_damage(error) else error)
+                    return
+                log.error("local_fault", loop=self.name, reason=str(error))  # noqa: TRY400  (no traceback: expected)
                 wait_s = LOCAL_FAULT_PAUSE_S
-            except BaseException as error:  # noqa: BLE001  (handed to the main thread, which ends the daemon)
-                self.failed(error)
-                return
             if wait_s > 0.0:
                 self.wake.wait(wait_s)
 
 
 def run(config: Config, *, clock: Clock, rng: random.Random) -> None:
-    """Run until SIGTERM or SIGINT. Raises ScoutAgentError when the daemon can't start."""
-    lock = _only_daemon(config.spool_file.parent)
+    """Run until SIGTERM or SIGINT. Raises ScoutAgentError when the daemon can't start.
+
+    When the spool turns out to be damaged, the process begins anew: then nothing has its files open, and they are
+    moved aside as at any start.
+    """
+    try:
+        _run(config, clock=clock, rng=rng)
+    except SpoolMalformed as fault:
+        log.error("spool_malformed", reason=str(fault))  # noqa: TRY400  (no traceback: expected)
+        mark(config.spool_file, str(fault), clock)
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606  (this very program)
+
+
+def _run(config: Config, *, clock: Clock, rng: random.Random) -> None:
+    lock = daemon_lock.hold(config.spool_file.parent)
     stop, wakes = threading.Event(), (threading.Event(), threading.Event())
     faults: list[BaseException] = []
-
+    failing = threading.Lock()
     main_thread = threading.main_thread().ident or 0
 
     def failed(error: BaseException) -> None:
-        faults.append(error)
-        signal.pthread_kill(main_thread, signal.SIGTERM)
+        with failing:  # a second signal would stay pending, and end the process that begins anew
+            faults.append(error)
+            if len(faults) == 1:
+                signal.pthread_kill(main_thread, signal.SIGTERM)
 
     # Blocked before the threads start, so that only `sigwait` below receives them, at no wake-up while idle.
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     facts = DaemonFacts(pid=os.getpid(), version=VERSION, started_at=format_instant(clock.now()))
     board = Board(facts, lambda changed: _publish(config.status_file, changed))
     space = space_of(config, partial(_tell_space, board))
-    space.keep()
+    checked = begin(config, clock=clock, rng=rng, space=space)
     intake_spool, delivery_spool = (
         Spool(config.spool_file, config.device.id, clock=clock, rng=rng, space=space) for _ in range(2)
     )
@@ -134,6 +152,8 @@ def run(config: Config, *, clock: Clock, rng: random.Random) -> None:
             _Loop("delivery", delivery.step, wakes[1], stop, failed),
         ]
         threads = [threading.Thread(target=loop.run, name=loop.name, daemon=True) for loop in loops]
+        upkeep = Upkeep(config, checked=checked, clock=clock, rng=rng, space=space, failed=failed)
+        threads.append(threading.Thread(target=upkeep.run, args=(stop,), name="upkeep", daemon=True))
         for thread in threads:
             thread.start()
         log.info("agent_started", device=config.device.id, version=VERSION, pid=os.getpid())
@@ -187,18 +207,3 @@ def _publish(path: Path, facts: DaemonFacts) -> None:
         write_safely(os.fsencode(path), msgspec.json.encode(facts), mode=0o644)
     except OSError as error:
         log.warning("status_not_written", file=str(path), error=error.strerror)
-
-
-def _only_daemon(folder: Path) -> TextIO:
-    """Hold the spool's lock: two daemons on one spool would send everything twice."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o750)
-        lock = (folder / "daemon.lock").open("a+")
-    except OSError as error:
-        raise LocalFault(f"{folder}: {error.strerror}. The agent's user must be able to write there.") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise LocalFault(f"{folder}: another scout-agent runs on this spool. Stop it first.") from None
-    return lock

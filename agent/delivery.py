@@ -25,6 +25,7 @@ from agent.errors import (
     ScoutAgentError,
     SpoolDamaged,
     SpoolFull,
+    SpoolMalformed,
     Wait,
 )
 from agent.heartbeat import call_home
@@ -127,9 +128,8 @@ class Delivery:
         except CredentialsRefused as fault:
             self._pause(fault)
         except SpoolDamaged as fault:
-            # The next batches are not to blame; this one stays in the spool, visible, for a person to look at.
-            self._spool.refuse(batch, "damaged in the spool", refusals_max=1)
-            self._fault(fault, "batch_damaged", batch=batch.name.key)
+            # One altered record: the rest of its batch is salvaged like everything else in a damaged file.
+            raise SpoolMalformed(str(fault)) from fault
         except DeliveryFault as fault:
             active = self._route.failed(path, (fault.retry_after_s if isinstance(fault, Wait) else None) or 0.0)
             self._fault(fault, "batch_not_sent", path=path, batch=batch.name.key)

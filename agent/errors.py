@@ -5,6 +5,7 @@ ScoutAgentError
 ├── LocalFault           disk full, locked, read-only: data stays where it is, try again later
 │   ├── SpoolFull        a limit of the spool or of the disk is reached: intake is refused, nothing is dropped
 │   └── SpoolDamaged     the spool's own file does not hold what it promised
+├── SpoolMalformed       the database itself is proved damaged: it is moved aside and what can be read is salvaged
 ├── SpoolRefused         this spool is not ours to open: another device's, or a newer agent's
 └── DeliveryFault        one try to deliver did not succeed
     ├── Wait             network or server trouble: try again, later each time, for ever
@@ -37,6 +38,10 @@ class SpoolFull(LocalFault):
 
 class SpoolDamaged(LocalFault):
     """The spool does not hold what it promised."""
+
+
+class SpoolMalformed(ScoutAgentError):
+    """The spool's database is damaged. Start the agent: it moves the file aside and salvages what can be read."""
 
 
 class SpoolRefused(ScoutAgentError):

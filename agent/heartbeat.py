@@ -52,6 +52,8 @@ def call_home(
     if response.status_code != 200:
         raise fault_of(response, url)
     try:
-        return Reply.parse(response.content, report.nonce), awaited
+        reply = Reply.parse(response.content, report.nonce)
     except NotAReply as error:
         raise OperatorNeeded(f"{url} answered 200, but {error}") from None
+    spool.note_heard(report.epochs, reply.server_time)
+    return reply, awaited

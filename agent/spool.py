@@ -19,30 +19,27 @@ above is one transaction. Opened twice at once (the daemon, `scout-agent add`) t
 
 import random
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
+from agent.checksum import line_checksum
 from agent.clock import Clock
-from agent.errors import LocalFault, SpoolDamaged, SpoolFull, SpoolRefused
+from agent.connection import SEQS_PER_EPOCH, SQL, SpoolConnection
+from agent.errors import LocalFault, SpoolDamaged, SpoolFull, SpoolMalformed
 from agent.intake import Note
 from agent.record_id import RecordIds
-from agent.schema import BUSY_TIMEOUT_S, open_database
+from agent.schema import BUSY_TIMEOUT_S
 from agent.space import Shortage, Space, wanted_bytes
-from agent.statements import queries_of
-from wire.batch import BatchName, content_hash, sealing_day
+from wire.batch import BatchName, NotABatchName, content_hash
 from wire.heartbeat import RANGES_MAX, EpochState
 from wire.record import Record, format_instant, to_line
 
-SEQS_PER_EPOCH = 1_000_000_000_000
 FORGET_BATCHES = 100  # in one commit: seldom and in ranges wears the card least
 DAY_MS = 24 * 3600 * 1000
 EVER = "9999"  # later than any moment that can be noted
 SHRINK_WAIT_MS = 500
-
-_SQL = queries_of("spool")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,28 +96,14 @@ class SpoolState:
         return self.unsealed_rows + self.waiting_rows + self.set_aside_rows
 
 
-class Spool:
+class Spool(SpoolConnection):
     """One connection to the spool. Each thread and each process opens its own."""
 
     def __init__(
         self, path: Path, device_id: str, *, clock: Clock, rng: random.Random, space: Space | None = None
     ) -> None:
-        self._path = path
-        self._clock = clock
-        self._rng = rng
+        super().__init__(path, device_id, clock=clock, rng=rng, space=space)
         self._ids = RecordIds(rng)
-        self._space = space
-        self._connection = open_database(path)
-        try:
-            self._claim(device_id)
-        except BaseException:
-            self._connection.close()
-            raise
-        self.device_id = device_id
-
-    def close(self) -> None:
-        """Close the connection; everything committed stays."""
-        self._connection.close()
 
     # Intake
 
@@ -137,22 +120,22 @@ class Spool:
             if payloads:
                 self._append_records(payloads)
             for note in notes:
-                self._connection.execute(_SQL[note.statement], asdict(note))
+                self._connection.execute(SQL[note.statement], asdict(note))
         return len(payloads)
 
     def bytes_taken(self, name: bytes) -> int | None:
         """How much of a file in processing/ is in the spool already; None when nothing was noted."""
-        row = self._connection.execute(_SQL["bytes_taken"], {"name": name}).fetchone()
+        row = self._connection.execute(SQL["bytes_taken"], {"name": name}).fetchone()
         return row[0] if row else None
 
     def taken_files(self) -> list[bytes]:
         """The files whose notes are still kept."""
-        return [name for (name,) in self._connection.execute(_SQL["taken_files"])]
+        return [name for (name,) in self._connection.execute(SQL["taken_files"])]
 
     def release_files(self, names: Sequence[bytes]) -> None:
         """Drop the notes of files that are no longer in processing/."""
         with self._transaction():
-            self._connection.executemany(_SQL["release_file"], [(name,) for name in names])
+            self._connection.executemany(SQL["release_file"], [(name,) for name in names])
 
     # Delivery
 
@@ -165,14 +148,14 @@ class Spool:
 
     def seal_due_in_s(self, limits: SealLimits) -> float | None:
         """Seconds until the youngest run becomes due by age; None when nothing is unsealed."""
-        row = self._connection.execute(_SQL["unsealed"]).fetchone()
+        row = self._connection.execute(SQL["unsealed"]).fetchone()
         if row is None:
             return None
         return max(0.0, limits.age_max_s - self._age_s(row["boot"], row["unsealed_since_mono_ms"]))
 
     def next_waiting(self) -> Batch | None:
         """The oldest batch that waits to be sent."""
-        row = self._connection.execute(_SQL["next_waiting"]).fetchone()
+        row = self._connection.execute(SQL["next_waiting"]).fetchone()
         return _batch(row) if row else None
 
     def body(self, batch: Batch) -> bytes:
@@ -180,8 +163,8 @@ class Spool:
         jsonl = self._jsonl(self._epoch_number(batch), batch.name.first_seq, batch.name.last_seq)
         if content_hash(jsonl) != batch.sha256:
             raise SpoolDamaged(
-                f"{self._path}: batch {batch.name.key} no longer matches its checksum. Its records stay in "
-                "the spool; copy the file away before anything else and tell the back office."
+                f"{self._path}: batch {batch.name.key} no longer matches its checksum. Nothing is removed; the agent, "
+                "or `scout-agent spool repair`, salvages what can be read."
             )
         return jsonl
 
@@ -192,9 +175,9 @@ class Spool:
     def refuse(self, batch: Batch, reason: str, refusals_max: int) -> bool:
         """Count a refusal of the batch itself; True when that many set it aside."""
         with self._transaction():
-            self._connection.execute(_SQL["count_refusal"], {"number": batch.number, "reason": reason})
+            self._connection.execute(SQL["count_refusal"], {"number": batch.number, "reason": reason})
             changed = self._connection.execute(
-                _SQL["set_aside"],
+                SQL["set_aside"],
                 {
                     "number": batch.number,
                     "refusals_max": refusals_max,
@@ -207,16 +190,16 @@ class Spool:
     def retry_set_aside(self) -> int:
         """Let batches that were set aside a day or a boot ago wait again; return how many."""
         parameters = {"before_mono_ms": self._clock.mono_ms() - DAY_MS, "boot": self._clock.boot}
-        if not self._connection.execute(_SQL["set_aside_due"], parameters).fetchone()[0]:
+        if not self._connection.execute(SQL["set_aside_due"], parameters).fetchone()[0]:
             return 0
         with self._transaction():
-            return self._connection.execute(_SQL["retry_set_aside"], parameters).rowcount
+            return self._connection.execute(SQL["retry_set_aside"], parameters).rowcount
 
     # Settling
 
     def awaited(self, limit: int) -> list[Batch]:
         """Accepted batches whose receipt is outstanding, the oldest first."""
-        return [_batch(row) for row in self._connection.execute(_SQL["awaited"], {"limit": limit})]
+        return [_batch(row) for row in self._connection.execute(SQL["awaited"], {"limit": limit})]
 
     def settle(self, batches: Sequence[Batch], server_time: str) -> None:
         """Note that the server's ledger covers these.
@@ -225,7 +208,7 @@ class Spool:
         """
         with self._transaction():
             for batch in batches:
-                self._connection.execute(_SQL["settle"], {"number": batch.number, "now": server_time})
+                self._connection.execute(SQL["settle"], {"number": batch.number, "now": server_time})
 
     def send_again(self, batch: Batch, resend: int) -> None:
         """Let a batch wait again under the copy name that the server asked for."""
@@ -233,7 +216,7 @@ class Spool:
 
     def generation(self) -> str | None:
         """Which life of the server's database was heard last."""
-        row = self._connection.execute(_SQL["generation"]).fetchone()
+        row = self._connection.execute(SQL["generation"]).fetchone()
         return row[0] if row else None
 
     def enter_generation(self, generation: str) -> int:
@@ -242,10 +225,10 @@ class Spool:
         if known == generation:
             return 0
         with self._transaction():
-            self._connection.execute(_SQL["note_generation"], {"generation": generation})
+            self._connection.execute(SQL["note_generation"], {"generation": generation})
             if known is None:
                 return 0
-            return self._connection.execute(_SQL["await_again"]).rowcount
+            return self._connection.execute(SQL["await_again"]).rowcount
 
     def forget(self, settled_before: str) -> int:
         """Remove what was settled before that moment of the server's time, some batches at once; return rows."""
@@ -264,7 +247,7 @@ class Spool:
             return
         if self._space.is_short and not self._is_ample():
             self._shrink()
-        with self._local_faults():
+        with self._faults():
             self._space.keep()
         self._need_room(0)
 
@@ -283,17 +266,17 @@ class Spool:
 
     def _refusal(self, wanted: int) -> str | None:
         assert self._space
-        with self._local_faults():
+        with self._faults():
             return self._space.room().refusal(wanted)
 
     def _is_ample(self) -> bool:
         assert self._space
-        with self._local_faults():
+        with self._faults():
             return self._space.room().is_ample
 
     def _shrink(self) -> None:
         """Give free pages and the WAL back to the disk, unless another connection is in the way just now."""
-        with self._local_faults():
+        with self._faults():
             self._connection.execute(f"pragma busy_timeout = {SHRINK_WAIT_MS}")
             try:
                 # `execute` steps once, and each step frees one page.
@@ -305,68 +288,67 @@ class Spool:
     def _forget(self, settled_before: str, batches_max: int) -> int:
         with self._transaction():
             rows = self._connection.execute(
-                _SQL["forgettable"], {"before": settled_before, "limit": batches_max}
+                SQL["forgettable"], {"before": settled_before, "limit": batches_max}
             ).fetchall()
             forgotten = 0
             for row in rows:
                 base = row["epoch_number"] * SEQS_PER_EPOCH
                 deleted = self._connection.execute(
-                    _SQL["forget_records"],
+                    SQL["forget_records"],
                     {"first": base + row["first_seq"], "last": base + row["last_seq"]},
                 )
-                self._connection.execute(_SQL["forget_batch"], {"number": row["number"]})
+                self._connection.execute(SQL["forget_batch"], {"number": row["number"]})
+                self._connection.execute(
+                    SQL["count_forgotten"],
+                    {"number": row["epoch_number"], "rows": row["last_seq"] - row["first_seq"] + 1},
+                )
                 forgotten += deleted.rowcount
             if rows:
-                self._connection.execute(_SQL["forget_epochs"], {"boot": self._clock.boot})
+                self._connection.execute(SQL["forget_epochs"], {"boot": self._clock.boot, "before": settled_before})
+                self._connection.execute(SQL["forget_lost"])
         return forgotten
 
     # Seeing
 
     def state(self) -> SpoolState:
         """Count what the spool holds."""
-        return _state(self._connection, self._path)
+        return state_of(self._connection, self._path)
 
     def epoch_states(self) -> tuple[EpochState, ...]:
         """Each epoch's head and its runs that are not settled, as the heartbeat reports them."""
         with self._reading():
-            heads = self._connection.execute(_SQL["epoch_heads"]).fetchall()
-            runs: dict[int, list[tuple[int, int]]] = {row["number"]: [] for row in heads}
-            for number, first, last in self._connection.execute(_SQL["unsettled_runs"]):
-                _extend(runs[number], first, last)
-        return tuple(EpochState(row["epoch"], row["head"], tuple(runs[row["number"]])) for row in heads)
+            return states_of(self._connection)
+
+    def note_heard(self, reported: Sequence[EpochState], server_time: str) -> None:
+        """The server answered a report: what it said to be lost is heard, and need not be said for ever."""
+        epochs = [state.epoch for state in reported if state.lost]
+        if epochs:
+            with self._transaction():
+                self._connection.executemany(
+                    SQL["note_heard"], [{"epoch": epoch, "now": server_time} for epoch in epochs]
+                )
 
     # Helpers
-
-    def _claim(self, device_id: str) -> None:
-        """A spool belongs to the device that opened it first: its name is in every batch."""
-        with self._transaction():
-            self._connection.execute(_SQL["claim_device"], {"device_id": device_id})
-            (owner,) = self._connection.execute(_SQL["owner"]).fetchone()
-        if owner != device_id:
-            raise SpoolRefused(
-                f"{self._path} belongs to device {owner}, not {device_id}. Set device.id back to {owner}, "
-                f"or choose another spool.directory for {device_id}."
-            )
 
     def _append_records(self, payloads: Sequence[bytes]) -> None:
         now, mono_ms = self._clock.now(), self._clock.mono_ms()
         captured_at, clock = format_instant(now), "synced" if self._clock.is_synced() else "unsynced"
-        number, head = self._current_epoch(captured_at)
+        number, epoch, head = self._current_epoch(captured_at)
         ids = self._ids.mint(int(now.timestamp() * 1000), len(payloads))
         place = number * SEQS_PER_EPOCH
         rows, line_bytes = [], 0
         for seq, (payload, record_id) in enumerate(zip(payloads, ids, strict=True), head + 1):
             line = to_line(Record(seq, record_id, captured_at, clock, self._clock.boot, mono_ms, payload))
             line_bytes += len(line) + 1
-            rows.append((place + seq, captured_at, line.decode()))
-        self._connection.executemany(_SQL["insert_record"], rows)
+            rows.append((place + seq, captured_at, line.decode(), line_checksum(epoch, line)))
+        self._connection.executemany(SQL["insert_record"], rows)
         self._connection.execute(
-            _SQL["raise_head"],
+            SQL["raise_head"],
             {"number": number, "rows": len(rows), "bytes": line_bytes, "mono_ms": mono_ms},
         )
 
     def _seal_one(self, limits: SealLimits, built_on: datetime) -> bool:
-        row = self._connection.execute(_SQL["unsealed"]).fetchone()
+        row = self._connection.execute(SQL["unsealed"]).fetchone()
         if row is None:
             return False
         is_old = row["boot"] != self._clock.boot  # nothing will be added to an epoch of an earlier boot
@@ -381,7 +363,7 @@ class Spool:
         with self._transaction():
             number, first_seq = row["number"], row["sealed_to"] + 1
             (last_seq,) = self._connection.execute(
-                _SQL["run_end"],
+                SQL["run_end"],
                 {
                     "first": number * SEQS_PER_EPOCH + first_seq,
                     "past": (number + 1) * SEQS_PER_EPOCH,
@@ -389,32 +371,13 @@ class Spool:
                     "bytes_max": limits.bytes_max,
                 },
             ).fetchone()
+            if last_seq is None:
+                raise SpoolMalformed(f"{self._path}: records of epoch {row['epoch']} are missing")
             last_seq -= number * SEQS_PER_EPOCH
-            jsonl = self._jsonl(number, first_seq, last_seq)
-            now = self._clock.now()
-            sha256 = content_hash(jsonl)
-            name = BatchName(
-                sealing_day(now.date(), built_on.date()),
-                self.device_id,
-                row["epoch"],
-                first_seq,
-                last_seq,
-                sha256[:16],
-            )
-            self._connection.execute(
-                _SQL["insert_batch"],
-                {
-                    "epoch_number": number,
-                    "first_seq": first_seq,
-                    "last_seq": last_seq,
-                    "key": name.key,
-                    "sha256": sha256,
-                    "bytes": len(jsonl),
-                    "now": format_instant(now),
-                },
-            )
+            jsonl = self._proved_jsonl(number, row["epoch"], first_seq, last_seq)
+            self._store_batch(number, self._name(row["epoch"], first_seq, last_seq, jsonl, built_on), jsonl)
             raised = self._connection.execute(
-                _SQL["raise_sealed"],
+                SQL["raise_sealed"],
                 {
                     "number": number,
                     "first_seq": first_seq,
@@ -427,25 +390,36 @@ class Spool:
                 raise LocalFault(f"{self._path}: two processes seal at once. Only one daemon may run.")
         return True
 
-    def _current_epoch(self, opened_at: str) -> tuple[int, int]:
-        """Number and head of this boot's epoch, begun now if this is the boot's first intake."""
-        row = self._connection.execute(_SQL["newest_epoch"]).fetchone()
+    def _current_epoch(self, opened_at: str) -> tuple[int, str, int]:
+        """Number, id and head of this boot's epoch, begun now if this is the boot's first intake."""
+        row = self._connection.execute(SQL["newest_epoch"]).fetchone()
         if row is None or row["boot"] != self._clock.boot:
             epoch = f"{self._rng.getrandbits(64):016x}"
-            self._connection.execute(_SQL["begin_epoch"], {"epoch": epoch, "boot": self._clock.boot, "now": opened_at})
-            row = self._connection.execute(_SQL["newest_epoch"]).fetchone()
-        return row["number"], row["head"]
+            self._connection.execute(SQL["begin_epoch"], {"epoch": epoch, "boot": self._clock.boot, "now": opened_at})
+            row = self._connection.execute(SQL["newest_epoch"]).fetchone()
+        return row["number"], row["epoch"], row["head"]
 
     def _epoch_number(self, batch: Batch) -> int:
-        (number,) = self._connection.execute(_SQL["epoch_number"], {"epoch": batch.name.epoch}).fetchone()
-        return int(number)
+        row = self._connection.execute(SQL["epoch_number"], {"epoch": batch.name.epoch}).fetchone()
+        if row is None:
+            raise SpoolMalformed(f"{self._path}: the epoch of batch {batch.name.key} is missing")
+        return int(row[0])
 
     def _jsonl(self, epoch_number: int, first_seq: int, last_seq: int) -> bytes:
         base = epoch_number * SEQS_PER_EPOCH
         (text,) = self._connection.execute(
-            _SQL["jsonl"], {"first": base + first_seq, "last": base + last_seq}
+            SQL["jsonl"], {"first": base + first_seq, "last": base + last_seq}
         ).fetchone()
-        return f"{text or ''}\n".encode()
+        return (text or b"") + b"\n"
+
+    def _proved_jsonl(self, epoch_number: int, epoch: str, first_seq: int, last_seq: int) -> bytes:
+        """A run about to be sealed. A batch's hash protects it from then on, so what it covers must be right."""
+        base = epoch_number * SEQS_PER_EPOCH
+        run = {"epoch": epoch, "first": base + first_seq, "last": base + last_seq}
+        rows, altered = self._connection.execute(SQL["proof"], run).fetchone()
+        if altered or rows != last_seq - first_seq + 1:
+            raise SpoolMalformed(f"{self._path}: records of epoch {epoch} are missing or altered")
+        return self._jsonl(epoch_number, first_seq, last_seq)
 
     def _age_s(self, boot: str, since_mono_ms: int) -> float:
         """Age by the clock that can't step; what an earlier boot left is as old as it gets."""
@@ -455,46 +429,7 @@ class Spool:
 
     def _mark(self, statement: str, batch: Batch, **parameters: object) -> None:
         with self._transaction():
-            self._connection.execute(_SQL[statement], {"number": batch.number, **parameters})
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """Write all or nothing, durably. Trouble with the disk surfaces as LocalFault."""
-        with self._local_faults():
-            self._connection.execute("begin immediate")
-            try:
-                yield
-                self._connection.execute("commit")
-            except BaseException:
-                self._roll_back()
-                raise
-
-    @contextmanager
-    def _local_faults(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, sqlite3.OperationalError) as error:
-            raise LocalFault(f"{self._path}: {error}. Nothing was lost; it is tried again.") from error
-
-    def _roll_back(self) -> None:
-        """Leave nothing half; where even that fails, another connection begins from what is on the disk."""
-        if not self._connection.in_transaction:
-            return
-        try:
-            self._connection.execute("rollback")
-        except sqlite3.Error:
-            fresh = open_database(self._path)
-            self._connection.close()
-            self._connection = fresh
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """See one moment of the spool across several statements."""
-        self._connection.execute("begin")
-        try:
-            yield
-        finally:
-            self._connection.execute("rollback")
+            self._connection.execute(SQL[statement], {"number": batch.number, **parameters})
 
 
 def read_state(path: Path) -> SpoolState:
@@ -504,21 +439,51 @@ def read_state(path: Path) -> SpoolState:
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
     connection.row_factory = sqlite3.Row
     try:
-        return _state(connection, path)
+        return state_of(connection, path)
     except sqlite3.Error as error:
         raise LocalFault(f"{path}: {error}") from error
     finally:
         connection.close()
 
 
-def _state(connection: sqlite3.Connection, path: Path) -> SpoolState:
-    row = dict(connection.execute(_SQL["state"]).fetchone())
+def states_of(connection: sqlite3.Connection) -> tuple[EpochState, ...]:
+    """Each epoch as the heartbeat reports it. Runs beyond RANGES_MAX are merged into the last one.
+
+    A lost run is reported until its epoch is forgotten: as long after the server heard of it as settled batches
+    are kept, so that a server restored from a backup hears it again.
+    """
+    heads = connection.execute(SQL["epoch_heads"]).fetchall()
+    runs = {statement: _runs(connection, statement) for statement in ("unsettled_runs", "lost_runs")}
+    return tuple(
+        EpochState(
+            row["epoch"],
+            row["head"],
+            tuple(runs["unsettled_runs"].get(row["number"], ())),
+            tuple(runs["lost_runs"].get(row["number"], ())),
+        )
+        for row in heads
+    )
+
+
+def _runs(connection: sqlite3.Connection, statement: str) -> dict[int, list[tuple[int, int]]]:
+    runs: dict[int, list[tuple[int, int]]] = {}
+    for number, first, last in connection.execute(SQL[statement]):
+        _extend(runs.setdefault(number, []), first, last)
+    return runs
+
+
+def state_of(connection: sqlite3.Connection, path: Path) -> SpoolState:
+    """Count what a spool holds over a connection that is open already."""
+    row = dict(connection.execute(SQL["state"]).fetchone())
     files = (path, path.with_name(path.name + "-wal"))
     return SpoolState(**row, spool_bytes=sum(file.stat().st_size for file in files if file.exists()))
 
 
 def _batch(row: sqlite3.Row) -> Batch:
-    name = BatchName.parse(row["key"])
+    try:
+        name = BatchName.parse(row["key"])
+    except NotABatchName as error:
+        raise SpoolMalformed(f"batch {row['number']} of the spool has a name that is {error}") from error
     return Batch(row["number"], name.again(row["resend"]), row["sha256"], row["bytes"])
 
 

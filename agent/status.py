@@ -4,7 +4,6 @@ May be relied on: counts come from the spool itself and are read without writing
 (its last fault) it leaves in a small file. Exit status 0 is well, 1 needs attention, 2 is broken.
 """
 
-import fcntl
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ import msgspec
 from agent.board import DaemonFacts, ReportedFault
 from agent.clock import Clock
 from agent.config import Config
+from agent.daemon_lock import is_held
 from agent.errors import CredentialsRefused, LocalFault
 from agent.spool import SpoolState, read_state
 from agent.token import TokenFile
@@ -59,7 +59,7 @@ def look(config: Config, *, clock: Clock, version: str) -> Status:
     attention: list[str] = []
     broken: list[str] = []
     spool = _spool_state(config, broken)
-    running = _is_running(config.spool_file.parent)
+    running = is_held(config.spool_file.parent)
     facts = _facts(config.status_file) if running else None
     if not running:
         broken.append("the agent is not running: start it (systemctl start scout-agent)")
@@ -136,18 +136,6 @@ def _spool_state(config: Config, broken: list[str]) -> SpoolState | None:
     except LocalFault as fault:
         broken.append(str(fault))
         return None
-
-
-def _is_running(folder: Path) -> bool:
-    """The daemon holds this lock for as long as it lives, however it dies."""
-    try:
-        with (folder / "daemon.lock").open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _facts(path: Path) -> DaemonFacts | None:
