@@ -11,7 +11,7 @@ import structlog
 import typer
 
 from agent import VERSION
-from agent.commands import add, config, delivery, doctor, export, run, set_aside, status
+from agent.commands import add, config, delivery, doctor, export, run, set_aside, spool, status
 from agent.errors import ScoutAgentError
 
 EXIT_USAGE = 64
@@ -41,6 +41,7 @@ app.command()(delivery.send)
 app.add_typer(set_aside.app, name="set-aside")
 app.command()(export.export)
 app.add_typer(config.app, name="config")
+app.add_typer(spool.app, name="spool")
 
 
 def _print_version(wanted: bool) -> None:

@@ -30,6 +30,8 @@ SOCKET_PATH_BYTES_MAX = 100  # the system takes 107; four are for the name under
 
 RATE_KBIT_MIN = 8
 """A batch of the usual size takes two minutes at that; slower, servers give up on it."""
+WAL_BYTES_KEPT = 4 * 1024 * 1024  # a warm WAL costs half the writes of one that grows anew
+RESERVE_BYTES_LEAST = 2 * 1024 * 1024
 
 _KEY_OF_ERROR = re.compile(r" - at `\$(?P<path>[^`]*)`$")
 
@@ -91,6 +93,8 @@ class SpoolSection(_Section, frozen=True):
     """Where sales wait, and for how long settled ones are kept."""
 
     directory: str = "/var/lib/scout-agent"
+    bytes_max: Annotated[int, Meta(ge=0, le=1024**4)] = 0
+    disk_free_bytes_min: Annotated[int, Meta(ge=0, le=1024**4)] = 64 * 1024 * 1024
     keep_for_days: Annotated[int, Meta(ge=1, le=365)] = 8
 
 
@@ -219,6 +223,16 @@ def load(path: Path) -> Config:
     return config
 
 
+def reserve_bytes(config: Config) -> int:
+    """What of spool.bytes_max is kept back: enough to seal, settle and forget a batch when all else is taken."""
+    return RESERVE_BYTES_LEAST + 2 * config.batch.bytes_max
+
+
+def spool_bytes_least(config: Config) -> int:
+    """The smallest spool that works: the reserve, a warm WAL, and two batches or the largest file, WAL included."""
+    return reserve_bytes(config) + WAL_BYTES_KEPT + 2 * max(2 * config.batch.bytes_max, config.folder.file_bytes_max)
+
+
 def keys() -> dict[str, Any]:
     """Every key as `section.name`, with its default; msgspec.NODEFAULT where one must be given."""
     return {
@@ -244,6 +258,7 @@ def _problem(config: Config) -> str | None:
     return (
         _source_problem(config)
         or _place_problem(config)
+        or _spool_problem(config)
         or _local_http_problem(config.local_http)
         or _upload_problem(config.upload)
     )
@@ -269,6 +284,15 @@ def _place_problem(config: Config) -> str | None:
     for key, other in {"folder.path": folder, "spool.directory": spool}.items():
         if tail and other and (_lies_in(tail, other) or _lies_in(other, tail)):
             return f"tail.path: must be apart from {key}: neither may lie in the other"
+    return None
+
+
+def _spool_problem(config: Config) -> str | None:
+    if 0 < config.spool.bytes_max < spool_bytes_least(config):
+        return (
+            f"spool.bytes_max: must be at least {spool_bytes_least(config)}, so that two batches and the largest file "
+            "of folder.file_bytes_max fit; or 0, and it follows from the disk"
+        )
     return None
 
 

@@ -9,6 +9,8 @@ May be relied on
 - Whatever hangs on the config is built by one function from it; another config builds it anew between two steps.
 - SIGTERM ends both loops between two commits; what was being sent is sent again under the same name.
 - A loop that dies ends the daemon with an error; one that hangs is shown and left to systemd's watchdog.
+- When the spool turns out to be damaged, the process begins anew: then nothing has its files open, and they are
+  moved aside as at any start.
 """
 
 import faulthandler
@@ -18,6 +20,7 @@ import signal
 import sys
 import threading
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -27,7 +30,9 @@ from agent import config as configuration
 from agent.board import Board, DaemonFacts
 from agent.clock import Clock, SystemClock
 from agent.config import Config, runtime_directory
+from agent.damage import mark
 from agent.delivery import Delivery
+from agent.errors import SpoolMalformed
 from agent.intake_loop import Intake, sources_of
 from agent.lock import only_daemon
 from agent.logs import set_up_logs
@@ -37,11 +42,13 @@ from agent.orders import KINDS, Orders
 from agent.progress import Progress
 from agent.published import Publisher
 from agent.reload import LiveConfig, Renewed
+from agent.space import Shortage, limits_of, space_of
 from agent.spool import Spool
 from agent.status import look, places_of
 from agent.supervision import HEEDED, backlog_in_words, supervise
 from agent.systemd import Manager
 from agent.transport import client_of
+from agent.upkeep import Upkeep, begin
 from agent.verdict import Status
 from wire.record import format_instant
 
@@ -65,12 +72,24 @@ def main(config_file: Path | None) -> None:
 def run(config_file: Path, *, clock: Clock, rng: random.Random) -> None:
     """Run until SIGTERM or SIGINT; SIGHUP reads the config anew. Raises ScoutAgentError when it can't start."""
     config = configuration.load(config_file)
+    try:
+        _run(config_file, config, clock=clock, rng=rng)
+    except SpoolMalformed as fault:
+        log.error("spool_malformed", reason=str(fault))  # noqa: TRY400  (no traceback: expected)
+        mark(config.spool_file, str(fault), clock)
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606  (this very program)
+
+
+def _run(config_file: Path, config: Config, *, clock: Clock, rng: random.Random) -> None:
     faults: list[BaseException] = []
+    failing = threading.Lock()
     main_thread = threading.main_thread().ident or 0
 
     def failed(error: BaseException) -> None:
-        faults.append(error)
-        signal.pthread_kill(main_thread, signal.SIGTERM)
+        with failing:  # a second signal would stay pending, and end the process that begins anew
+            faults.append(error)
+            if len(faults) == 1:
+                signal.pthread_kill(main_thread, signal.SIGTERM)
 
     with ExitStack() as opened:
         opened.enter_context(closing(only_daemon(config.spool_file.parent)))
@@ -81,12 +100,15 @@ def run(config_file: Path, *, clock: Clock, rng: random.Random) -> None:
         facts = DaemonFacts(pid=os.getpid(), version=VERSION, started_at=format_instant(clock.now()))
         board = Board(facts, lambda _changed: status_wake.set())
         live = LiveConfig(config_file, config, board, changed=intake_wake.set)
+        space = space_of(config, partial(_tell_space, board))
+        checked = begin(config, clock=clock, rng=rng, space=space)
         # Not closed: a loop that hangs may be using one when the process ends, and nothing committed hangs on it.
-        intake_spool = Spool(config.spool_file, config.device.id, clock=clock, rng=rng)
-        delivery_spool = Spool(config.spool_file, config.device.id, clock=clock, rng=rng)
+        intake_spool = Spool(config.spool_file, config.device.id, clock=clock, rng=rng, space=space)
+        delivery_spool = Spool(config.spool_file, config.device.id, clock=clock, rng=rng, space=space)
 
         def build_intake(config: Config) -> Intake:
-            sources = sources_of(config, intake_spool, intake_wake.set, board.counters, clock=clock, rng=rng)
+            space.limits = limits_of(config)
+            sources = sources_of(config, intake_spool, space, intake_wake.set, board.counters, clock=clock, rng=rng)
             return Intake(sources, board, clock)
 
         def build_delivery(config: Config) -> Delivery:
@@ -111,6 +133,10 @@ def run(config_file: Path, *, clock: Clock, rng: random.Random) -> None:
         ]
         for loop in loops:
             loop.start()
+        stop_upkeep = threading.Event()
+        opened.callback(stop_upkeep.set)
+        upkeep = Upkeep(config, checked=checked, clock=clock, rng=rng, space=space, failed=failed)
+        threading.Thread(target=upkeep.run, args=(stop_upkeep,), name="upkeep", daemon=True).start()
         nudged = {config_file.absolute(), *(Orders(config.spool_file.parent).folder / kind for kind in KINDS)}
         nudges = opened.enter_context(closing(Nudges(nudged, delivery_wake.set)))
         nudges.start()
@@ -144,6 +170,21 @@ def _limits_s(config: Config) -> dict[str, float]:
         "delivery": SLACK_S + upload.connect_timeout_s + 2 * upload.stall_timeout_s,
         "status": float("inf"),  # it only shows: no reason to end what takes and delivers
     }
+
+
+def _tell_space(board: Board, shortage: Shortage, why: str) -> None:
+    """Say once that settled sales are forgotten early, once that intake is refused, once that it is over."""
+    board.note(
+        kept_shortened=shortage is not Shortage.NONE,
+        intake_refused=why if shortage is Shortage.REFUSING else None,
+    )
+    match shortage:
+        case Shortage.FORGETTING:
+            log.warning("settled_forgotten_early", reason=why)
+        case Shortage.REFUSING:
+            log.error("intake_refused", reason=why)
+        case Shortage.NONE:
+            log.info("space_ample")
 
 
 def _publisher(config: Config, board: Board, clock: Clock) -> Publisher:

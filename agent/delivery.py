@@ -28,8 +28,11 @@ from agent.errors import (
     BatchRefused,
     CredentialsRefused,
     DeliveryFault,
+    LocalFault,
     ScoutAgentError,
     SpoolDamaged,
+    SpoolFull,
+    SpoolMalformed,
     Wait,
 )
 from agent.heartbeat import Answer, call_home
@@ -130,6 +133,7 @@ class Delivery:
     def step(self) -> float:
         """Do what is due; return in how many seconds to come back."""
         self._obey()
+        self._keep_room()
         self._spool.seal(self._limits, BUILT_ON)
         self._spool.retry_set_aside()
         # Nobody wakes this loop for new sales: looking so often seals them in time.
@@ -162,6 +166,15 @@ class Delivery:
             self._call_home()
         waits_s.append(max(self._next_call_s - self._clock.monotonic_s(), self._home.ready_in_s()))
         return max(0.0, min(waits_s))
+
+    def _keep_room(self) -> None:
+        """Only intake must have room: delivery goes on without, for it is what brings some."""
+        try:
+            self._spool.keep_room()
+        except SpoolFull:
+            pass  # told by then, once; intake meets it by itself
+        except LocalFault as fault:
+            self._fault(fault, "room_not_made")
 
     # What a technician asked for
 
@@ -257,9 +270,8 @@ class Delivery:
             self._lock_out(fault)
             self._failed(batch, fault, path)
         except SpoolDamaged as fault:
-            # The next batches are not to blame; this one stays in the spool, visible, for a person to look at.
-            self._spool.refuse(batch, "damaged in the spool", refusals_max=1)
-            self._fault(fault, "batch_damaged", batch=batch.name.key)
+            # One altered record: the rest of its batch is salvaged like everything else in a damaged file.
+            raise SpoolMalformed(str(fault)) from fault
         except DeliveryFault as fault:
             self._fault(fault, "batch_not_sent", path=path, batch=batch.name.key)
             self._failed(batch, fault, path)

@@ -10,6 +10,7 @@ ScoutAgentError
 │   ├── SpoolBusy        another process holds the spool's lock: look again later
 │   ├── SpoolOutdated    an older agent wrote the spool: a restart brings it up to date
 │   └── SpoolDamaged     the spool's own file does not hold what it promised
+├── SpoolMalformed       the database itself is proved damaged: it is moved aside and what can be read is salvaged
 ├── SpoolRefused         this spool is not ours to open: another device's, or a newer agent's
 └── DeliveryFault        one try to deliver did not succeed
     ├── Wait             network or server trouble: try again, later each time, for ever
@@ -63,6 +64,10 @@ class SpoolOutdated(LocalFault):
 
 class SpoolDamaged(LocalFault):
     """The spool does not hold what it promised."""
+
+
+class SpoolMalformed(ScoutAgentError):
+    """The spool's database is damaged. Start the agent: it moves the file aside and salvages what can be read."""
 
 
 class SpoolRefused(ScoutAgentError):

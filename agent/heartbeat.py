@@ -72,5 +72,6 @@ def call_home(
         reply = Reply.parse(response.content, report.nonce)
     except NotAReply as error:
         raise OperatorNeeded(f"{url} answered 200, but {error}") from None
+    spool.note_losses_heard(report.epochs, reply.server_time)
     measured = measure(clock.boot, reply.server_time, sent_mono_ms, received_mono_ms)
     return Answer(reply, awaited, boots, measured)

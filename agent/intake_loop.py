@@ -15,13 +15,15 @@ from agent.board import Board
 from agent.clock import Clock
 from agent.config import Config
 from agent.counters import FAULTS, RECORDS_REFUSED, RECORDS_TAKEN, Counters
-from agent.errors import LocalFault
+from agent.damage import proves_damage
+from agent.errors import LocalFault, SpoolFull
 from agent.intake import Source, Tally
 from agent.loop import LOCAL_FAULT_PAUSE_S
 from agent.metrics import Metrics
 from agent.sources.folder import FolderSource
 from agent.sources.local_http import LocalHttpSource
 from agent.sources.tail import TailSource
+from agent.space import Space
 from agent.spool import Spool
 
 log = structlog.get_logger()
@@ -58,7 +60,11 @@ class Intake:
                 stand.source.start()
                 stand.started = True
             wait_s = stand.source.step()
+        except SpoolFull:
+            return LOCAL_FAULT_PAUSE_S  # told by Space, once; this source is not to blame
         except (LocalFault, sqlite3.OperationalError) as fault:
+            if proves_damage(fault):
+                raise
             stand.paused_until_s = self._clock.monotonic_s() + LOCAL_FAULT_PAUSE_S
             self._held_up(stand, str(fault))
             return LOCAL_FAULT_PAUSE_S
@@ -90,9 +96,16 @@ class _Stand:
 
 
 def sources_of(
-    config: Config, spool: Spool, wake: Callable[[], None], counters: Counters, *, clock: Clock, rng: random.Random
+    config: Config,
+    spool: Spool,
+    space: Space,
+    wake: Callable[[], None],
+    counters: Counters,
+    *,
+    clock: Clock,
+    rng: random.Random,
 ) -> dict[str, Source]:
-    """Every source that the config asks for, by the name of its section."""
+    """Every source that the config asks for, by the name of its section. `space` is the spool's."""
     sources: dict[str, Source] = {}
     if config.folder.path:
         sources["folder"] = FolderSource(
@@ -117,7 +130,7 @@ def sources_of(
     if config.local_http.is_on:
         sources["local_http"] = LocalHttpSource(
             config.local_http,
-            Spool(config.spool_file, config.device.id, clock=clock, rng=rng),  # of its committing thread
+            Spool(config.spool_file, config.device.id, clock=clock, rng=rng, space=space),  # of its committing thread
             Metrics(config, counters, clock).exposition,
             counters=counters,
             wake=wake,

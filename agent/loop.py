@@ -1,7 +1,8 @@
 """A loop of the daemon: a thread that repeats a step, and an event that wakes it before its time.
 
-May be relied on: a fault of this machine ends no loop, the step is tried again; anything else is our own mistake
-and ends the daemon by way of `failed`. Every step is marked, so that one that hangs is seen.
+May be relied on: a fault of this machine ends no loop, the step is tried again. Proof that the spool is damaged, and
+anything else, which is our own mistake, goes to the main thread by way of `failed`. Every step is marked, so that one
+that hangs is seen.
 """
 
 import sqlite3
@@ -12,7 +13,8 @@ from dataclasses import dataclass, field
 import structlog
 
 from agent.counters import FAULTS, Counters
-from agent.errors import LocalFault
+from agent.damage import proves_damage
+from agent.errors import LocalFault, SpoolMalformed
 from agent.progress import Progress
 
 LOCAL_FAULT_PAUSE_S = 5.0
@@ -54,18 +56,16 @@ class Loop:
             self.progress.mark(self.name)
             try:
                 wait_s = self.step()
-            except (LocalFault, sqlite3.OperationalError) as fault:
-                wait_s = note_fault(self.name, fault, self.counters)
-            except BaseException as error:  # noqa: BLE001  (handed to the main thread, which ends the daemon)
-                self.failed(error)
-                return
+            except BaseException as error:  # noqa: BLE001  (what is no local fault goes to the main thread)
+                if proves_damage(error):
+                    self.failed(SpoolMalformed(str(error)))
+                    return
+                if not isinstance(error, (LocalFault, OSError, sqlite3.OperationalError)):
+                    self.failed(error)
+                    return
+                log.error("local_fault", loop=self.name, reason=str(error))  # noqa: TRY400  (no traceback: expected)
+                self.counters.add(FAULTS, kind="local")
+                wait_s = LOCAL_FAULT_PAUSE_S
             if wait_s > 0.0:
                 self.progress.mark(self.name, quiet_for_s=wait_s)
                 self.wake.wait(wait_s)
-
-
-def note_fault(loop: str, fault: Exception, counters: Counters) -> float:
-    """Log and count a fault of this machine; return in how many seconds to try again."""
-    log.error("local_fault", loop=loop, reason=str(fault))
-    counters.add(FAULTS, kind="local")
-    return LOCAL_FAULT_PAUSE_S

@@ -11,11 +11,13 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.checksum import line_checksum
+from agent.config import WAL_BYTES_KEPT
 from agent.errors import LocalFault, SpoolBusy, SpoolDamaged, SpoolForbidden, SpoolMissing, SpoolRefused
 from agent.statements import script_of
 
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
 BUSY_TIMEOUT_S = 30.0
 READING_TIMEOUT_S = 2.0  # whoever only looks gives up sooner, and says so
-WAL_BYTES_KEPT = 4 * 1024 * 1024  # a warm WAL costs half the writes of one that grows anew
 
 STEPS = tuple(
     sorted(
@@ -43,9 +44,12 @@ def open_database(path: Path) -> sqlite3.Connection:
 
     Raises SpoolRefused for a newer agent's file, LocalFault when the disk or the file is in trouble.
     """
+    if is_orphaned(path):
+        raise LocalFault(f"{path} is gone or empty, but its WAL is there. Start the agent: it salvages what is in it.")
     connection = _connect(path)
     try:
         with _alone(path.parent):
+            _refuse_newer(path)
             _prepare(connection, path)
     except BaseException:
         connection.close()
@@ -62,8 +66,11 @@ def reading_database(path: Path, timeout_s: float = READING_TIMEOUT_S) -> Iterat
     """
     connection = None
     try:
+        if is_orphaned(path):
+            raise SpoolDamaged(f"{path} is gone or empty, but its WAL is there")
         connection = _connect_reading(path, timeout_s)
         connection.row_factory = sqlite3.Row
+        _register_functions(connection)
         yield connection
     except FileNotFoundError:
         raise SpoolMissing(f"{path} does not exist: no sale was ever taken here") from None
@@ -110,7 +117,39 @@ def _connect(path: Path) -> sqlite3.Connection:
     except (OSError, sqlite3.Error) as error:
         raise LocalFault(f"{path}: {error}. Check that the directory exists and may be written.") from error
     connection.row_factory = sqlite3.Row
+    _register_functions(connection)
     return connection
+
+
+def is_orphaned(path: Path) -> bool:
+    """Whether the database is gone or empty while its WAL is there. SQLite would delete that WAL, even only reading."""
+    wal = path.with_name(path.name + "-wal")
+    is_there = path.exists() and path.stat().st_size > 0
+    return not is_there and wal.exists() and wal.stat().st_size > 0
+
+
+def connect_reading(path: Path) -> sqlite3.Connection:
+    """Open a database so that nothing is written: the WAL is read, and stays as it is. Raises sqlite3.Error.
+
+    Without a WAL nobody has the file open, and it is read as one that can't change: else SQLite would leave files
+    beside it. Whoever decides by what is read then sees to it that nobody opens it meanwhile.
+    """
+    assert not is_orphaned(path)
+    can_change = path.with_name(path.name + "-wal").exists()
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro{'' if can_change else '&immutable=1'}",
+        uri=True,
+        timeout=BUSY_TIMEOUT_S,
+        check_same_thread=False,
+    )
+    connection.row_factory = sqlite3.Row
+    _register_functions(connection)
+    return connection
+
+
+def _register_functions(connection: sqlite3.Connection) -> None:
+    """Give a connection what agent/sql/ uses beyond SQLite's own functions."""
+    connection.create_function("line_checksum", 2, line_checksum, deterministic=True)
 
 
 @contextmanager
@@ -124,15 +163,26 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _refuse_newer(path: Path) -> None:
+    """Look at the version without writing: a connection that may write would merge a WAL when it closes."""
+    try:
+        with closing(connect_reading(path)) as connection:
+            (version,) = connection.execute("pragma user_version").fetchone()
+    except sqlite3.OperationalError:
+        return  # being made, or in trouble that opening it to write names
+    except sqlite3.Error as error:
+        raise LocalFault(f"{path}: {error}. The file was left as it is.") from error
+    if version > VERSION:
+        raise SpoolRefused(
+            f"{path} was written by a newer agent (spool version {version}, this one knows {VERSION}). "
+            "Install that version again; nothing was changed."
+        )
+
+
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring the file to our version, or refuse it untouched."""
+    """Bring the file to our version."""
     try:
         (version,) = connection.execute("pragma user_version").fetchone()
-        if version > VERSION:
-            raise SpoolRefused(
-                f"{path} was written by a newer agent (spool version {version}, this one knows {VERSION}). "
-                "Install that version again; nothing was changed."
-            )
         if version == 0:
             connection.execute("pragma auto_vacuum = incremental")
         connection.execute("pragma journal_mode = wal")

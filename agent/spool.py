@@ -20,28 +20,28 @@ An export moves nothing along these arrows; it is noted, and what was exported m
 
 import random
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
 from agent.boot_clock import is_better
+from agent.checksum import line_checksum
 from agent.clock import Clock
-from agent.errors import LocalFault, SpoolDamaged, SpoolRefused
+from agent.connection import SEQS_PER_EPOCH, SQL, SpoolConnection
+from agent.errors import LocalFault, SpoolDamaged, SpoolFull, SpoolMalformed
 from agent.intake import Note, TailMark
 from agent.record_id import RecordIds
-from agent.schema import open_database, reading_database
-from agent.statements import queries_of
-from wire.batch import BatchName, content_hash, sealing_day
+from agent.schema import BUSY_TIMEOUT_S, reading_database
+from agent.space import Shortage, Space, wanted_bytes
+from wire.batch import BatchName, NotABatchName, content_hash
 from wire.heartbeat import BOOTS_MAX, RANGES_MAX, BootState, EpochState
 from wire.record import Record, format_instant, to_line
 
-SEQS_PER_EPOCH = 1_000_000_000_000
 FORGET_BATCHES = 100  # in one commit: seldom and in ranges wears the card least
 DAY_MS = 24 * 3600 * 1000
-
-_SQL = queries_of("spool")
+EVER = "9999"  # later than any moment that can be noted
+SHRINK_WAIT_MS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,25 +112,14 @@ class SpoolState:
         return self.unsealed_rows + self.waiting_rows + self.set_aside_rows
 
 
-class Spool:
+class Spool(SpoolConnection):
     """One connection to the spool. Each thread and each process opens its own."""
 
-    def __init__(self, path: Path, device_id: str, *, clock: Clock, rng: random.Random) -> None:
-        self._path = path
-        self._clock = clock
-        self._rng = rng
+    def __init__(
+        self, path: Path, device_id: str, *, clock: Clock, rng: random.Random, space: Space | None = None
+    ) -> None:
+        super().__init__(path, device_id, clock=clock, rng=rng, space=space)
         self._ids = RecordIds(rng)
-        self._connection = open_database(path)
-        try:
-            self._claim(device_id)
-        except BaseException:
-            self._connection.close()
-            raise
-        self.device_id = device_id
-
-    def close(self) -> None:
-        """Close the connection; everything committed stays."""
-        self._connection.close()
 
     # Intake
 
@@ -138,43 +127,46 @@ class Spool:
         """Store payloads as records, with their source's notes of where they came from; return how many.
 
         Each payload is one line of valid JSON (wire.record.parse_payload accepted it). On return all of it is
-        durable; when LocalFault is raised, none of it is there.
+        durable; when LocalFault is raised, none of it is there. SpoolFull says that there is no room, after what is
+        settled was forgotten early to make some.
         """
+        if payloads:
+            self._need_room(wanted_bytes(sum(map(len, payloads)), len(payloads)))
         with self._transaction():
             if payloads:
                 self._append_records(payloads)
             for note in notes:
-                self._connection.execute(_SQL[note.statement], asdict(note))
+                self._connection.execute(SQL[note.statement], asdict(note))
         return len(payloads)
 
     def bytes_taken(self, name: bytes) -> int | None:
         """How much of a file in processing/ is in the spool already; None when nothing was noted."""
-        row = self._connection.execute(_SQL["bytes_taken"], {"name": name}).fetchone()
+        row = self._connection.execute(SQL["bytes_taken"], {"name": name}).fetchone()
         return row[0] if row else None
 
     def taken_files(self) -> list[bytes]:
         """The files whose notes are still kept."""
-        return [name for (name,) in self._connection.execute(_SQL["taken_files"])]
+        return [name for (name,) in self._connection.execute(SQL["taken_files"])]
 
     def release_files(self, names: Sequence[bytes]) -> None:
         """Drop the notes of files that are no longer in processing/."""
         with self._transaction():
-            self._connection.executemany(_SQL["release_file"], [(name,) for name in names])
+            self._connection.executemany(SQL["release_file"], [(name,) for name in names])
 
     def posts(self) -> dict[str, str]:
         """The Idempotency-Keys of posts, each with the hash of what came under it."""
-        return dict(self._connection.execute(_SQL["posts"]).fetchall())
+        return dict(self._connection.execute(SQL["posts"]).fetchall())
 
     def forget_posts(self, kept_max: int, before: str | None) -> int:
         """Forget the oldest Idempotency-Keys: beyond a number, or noted before a moment; return how many."""
         with self._transaction():
-            return self._connection.execute(_SQL["forget_posts"], {"kept_max": kept_max, "before": before}).rowcount
+            return self._connection.execute(SQL["forget_posts"], {"kept_max": kept_max, "before": before}).rowcount
 
     def tail_marks(self) -> list[TailMark]:
         """How far each content that the tail source follows is in the spool, in the order of their numbers."""
         return [
             TailMark(**dict(row) | {"skips_line": bool(row["skips_line"])})
-            for row in self._connection.execute(_SQL["tail_marks"])
+            for row in self._connection.execute(SQL["tail_marks"])
         ]
 
     # Delivery
@@ -188,14 +180,14 @@ class Spool:
 
     def seal_due_in_s(self, limits: SealLimits) -> float | None:
         """Seconds until the youngest run becomes due by age; None when nothing is unsealed."""
-        row = self._connection.execute(_SQL["unsealed"]).fetchone()
+        row = self._connection.execute(SQL["unsealed"]).fetchone()
         if row is None:
             return None
         return max(0.0, limits.age_max_s - self._age_s(row["boot"], row["unsealed_since_mono_ms"]))
 
     def next_waiting(self, after: int = 0) -> Batch | None:
         """The oldest batch that waits to be sent, of those behind the batch numbered `after`."""
-        row = self._connection.execute(_SQL["next_waiting"], {"after": after}).fetchone()
+        row = self._connection.execute(SQL["next_waiting"], {"after": after}).fetchone()
         return _batch(row) if row else None
 
     def body(self, batch: Batch) -> bytes:
@@ -203,8 +195,8 @@ class Spool:
         jsonl = self._jsonl(self._epoch_number(batch), batch.name.first_seq, batch.name.last_seq)
         if content_hash(jsonl) != batch.sha256:
             raise SpoolDamaged(
-                f"{self._path}: batch {batch.name.key} no longer matches its checksum. Its records stay in "
-                "the spool; copy the file away before anything else and tell the back office."
+                f"{self._path}: batch {batch.name.key} no longer matches its checksum. Nothing is removed; the agent, "
+                "or `scout-agent spool repair`, salvages what can be read."
             )
         return jsonl
 
@@ -215,9 +207,9 @@ class Spool:
     def refuse(self, batch: Batch, reason: str, refusals_max: int, by: str | None = None) -> bool:
         """Count a refusal of the batch itself, by a path; True when that many set it aside."""
         with self._transaction():
-            self._connection.execute(_SQL["count_refusal"], {"number": batch.number, "reason": reason, "by": by})
+            self._connection.execute(SQL["count_refusal"], {"number": batch.number, "reason": reason, "by": by})
             changed = self._connection.execute(
-                _SQL["set_aside"],
+                SQL["set_aside"],
                 {
                     "number": batch.number,
                     "refusals_max": refusals_max,
@@ -231,31 +223,31 @@ class Spool:
     def retry_set_aside(self) -> int:
         """Let batches that were set aside a day or a boot ago wait again; return how many."""
         parameters = {"before_mono_ms": self._clock.mono_ms() - DAY_MS, "boot": self._clock.boot}
-        if not self._connection.execute(_SQL["set_aside_due"], parameters).fetchone()[0]:
+        if not self._connection.execute(SQL["set_aside_due"], parameters).fetchone()[0]:
             return 0
         with self._transaction():
-            return self._connection.execute(_SQL["retry_set_aside"], parameters).rowcount
+            return self._connection.execute(SQL["retry_set_aside"], parameters).rowcount
 
     def replay_set_aside(self, keys: Sequence[str] = ()) -> int:
         """Let batches that were set aside wait again at once, these or all; return how many."""
-        rows = self._connection.execute(_SQL["list_set_aside"]).fetchall()
+        rows = self._connection.execute(SQL["list_set_aside"]).fetchall()
         chosen = [row["number"] for row in rows if not keys or row["key"] in keys]
         if not chosen:
             return 0
         with self._transaction():
-            self._connection.executemany(_SQL["replay_set_aside"], [{"number": number} for number in chosen])
+            self._connection.executemany(SQL["replay_set_aside"], [{"number": number} for number in chosen])
         return len(chosen)
 
     def newest_waiting(self) -> int:
         """The number of the youngest batch that waits; 0 when none does."""
-        (number,) = self._connection.execute(_SQL["newest_waiting"]).fetchone()
+        (number,) = self._connection.execute(SQL["newest_waiting"]).fetchone()
         return int(number)
 
     # Settling
 
     def awaited(self, limit: int) -> list[Batch]:
         """Batches that left this device, by a path or on a stick, without a receipt; accepted ones first."""
-        return [_batch(row) for row in self._connection.execute(_SQL["awaited"], {"limit": limit})]
+        return [_batch(row) for row in self._connection.execute(SQL["awaited"], {"limit": limit})]
 
     def settle(self, batches: Sequence[Batch], server_time: str) -> None:
         """Note that the server's ledger covers these.
@@ -264,7 +256,7 @@ class Spool:
         """
         with self._transaction():
             for batch in batches:
-                self._connection.execute(_SQL["settle"], {"number": batch.number, "now": server_time})
+                self._connection.execute(SQL["settle"], {"number": batch.number, "now": server_time})
 
     def send_again(self, batch: Batch, resend: int) -> bool:
         """Let an accepted batch wait again under the copy name that the server asked for.
@@ -272,12 +264,12 @@ class Spool:
         False when it was never accepted: then its first copy is still to be sent.
         """
         with self._transaction():
-            changed = self._connection.execute(_SQL["send_again"], {"number": batch.number, "resend": resend})
+            changed = self._connection.execute(SQL["send_again"], {"number": batch.number, "resend": resend})
         return changed.rowcount == 1
 
     def generation(self) -> str | None:
         """Which life of the server's database was heard last."""
-        row = self._connection.execute(_SQL["generation"]).fetchone()
+        row = self._connection.execute(SQL["generation"]).fetchone()
         return row[0] if row else None
 
     def enter_generation(self, generation: str) -> int:
@@ -286,72 +278,131 @@ class Spool:
         if known == generation:
             return 0
         with self._transaction():
-            self._connection.execute(_SQL["note_generation"], {"generation": generation})
-            self._connection.execute(_SQL["tell_boots_again"])
+            self._connection.execute(SQL["note_generation"], {"generation": generation})
+            self._connection.execute(SQL["tell_boots_again"])
             if known is None:
                 return 0
-            return self._connection.execute(_SQL["await_again"]).rowcount
+            return self._connection.execute(SQL["await_again"]).rowcount
 
     def forget(self, settled_before: str) -> int:
         """Remove what was settled before that moment of the server's time, some batches at once; return rows."""
+        if self._space is None or self._is_ample():
+            return self._forget(settled_before, FORGET_BATCHES)
+        forgotten = self._forget(settled_before, 1)
+        if forgotten:
+            self._shrink()
+        return forgotten
+
+    # Room
+
+    def keep_room(self) -> None:
+        """Keep the reserve, and make room for intake where that is short. Raises LocalFault; SpoolFull for no room."""
+        if self._space is None:
+            return
+        if self._space.is_short and not self._is_ample():
+            self._shrink()
+        with self._faults():
+            self._space.keep()
+        self._need_room(0)
+
+    def _need_room(self, wanted: int) -> None:
+        """Make room where it is short: give back what is free, then forget what is settled. Raises SpoolFull."""
+        if self._space is None or self._refusal(wanted) is None:
+            return
+        self._shrink()
+        while (refusal := self._refusal(wanted)) is not None:
+            # One batch in one commit: the WAL holds every page that is freed, and there is hardly room for it.
+            if not self._forget(EVER, 1):
+                self._space.note(Shortage.REFUSING, refusal)
+                raise SpoolFull(f"{self._path}: {refusal}.")
+            self._space.note(Shortage.FORGETTING, refusal)
+            self._shrink()
+
+    def _refusal(self, wanted: int) -> str | None:
+        assert self._space
+        with self._faults():
+            return self._space.room().refusal(wanted)
+
+    def _is_ample(self) -> bool:
+        assert self._space
+        with self._faults():
+            return self._space.room().is_ample
+
+    def _shrink(self) -> None:
+        """Give free pages and the WAL back to the disk, unless another connection is in the way just now."""
+        with self._faults():
+            self._connection.execute(f"pragma busy_timeout = {SHRINK_WAIT_MS}")
+            try:
+                # `execute` steps once, and each step frees one page.
+                self._connection.executescript("pragma incremental_vacuum")
+                self._connection.execute("pragma wal_checkpoint(truncate)").fetchall()
+            finally:
+                self._connection.execute(f"pragma busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
+
+    def _forget(self, settled_before: str, batches_max: int) -> int:
         with self._transaction():
             rows = self._connection.execute(
-                _SQL["forgettable"], {"before": settled_before, "limit": FORGET_BATCHES}
+                SQL["forgettable"], {"before": settled_before, "limit": batches_max}
             ).fetchall()
             forgotten = 0
             for row in rows:
                 base = row["epoch_number"] * SEQS_PER_EPOCH
                 deleted = self._connection.execute(
-                    _SQL["forget_records"],
+                    SQL["forget_records"],
                     {"first": base + row["first_seq"], "last": base + row["last_seq"]},
                 )
-                self._connection.execute(_SQL["forget_batch"], {"number": row["number"]})
+                self._connection.execute(SQL["forget_batch"], {"number": row["number"]})
+                self._connection.execute(
+                    SQL["count_forgotten"],
+                    {"number": row["epoch_number"], "rows": row["last_seq"] - row["first_seq"] + 1},
+                )
                 forgotten += deleted.rowcount
             if rows:
-                self._connection.execute(_SQL["forget_epochs"], {"boot": self._clock.boot})
+                self._connection.execute(SQL["forget_epochs"], {"boot": self._clock.boot, "before": settled_before})
+                self._connection.execute(SQL["forget_lost"])
         return forgotten
 
     # Export
 
     def kept(self, *, settled: bool) -> list[Batch]:
         """Every sealed batch that the server hasn't settled, or with `settled` all that are still here, by age."""
-        return [_batch(row) for row in self._connection.execute(_SQL["kept"], {"settled": settled})]
+        return [_batch(row) for row in self._connection.execute(SQL["kept"], {"settled": settled})]
 
     def keeps(self, batch: Batch) -> bool:
         """Whether this batch is still here."""
         parameters = {"number": batch.number, "key": batch.awaited_key}
-        return bool(self._connection.execute(_SQL["keeps"], parameters).fetchone()[0])
+        return bool(self._connection.execute(SQL["keeps"], parameters).fetchone()[0])
 
     def note_exported(self, batches: Sequence[Batch]) -> None:
         """Note that these lie on a stick, so that their receipts are awaited."""
         now = format_instant(self._clock.now())
         rows = [{"number": batch.number, "key": batch.awaited_key, "now": now} for batch in batches]
         with self._transaction():
-            self._connection.executemany(_SQL["note_exported"], rows)
+            self._connection.executemany(SQL["note_exported"], rows)
 
     # The boots' clocks
 
     def note_boot(self, measured: BootState) -> None:
         """Keep the best measurement of a boot; on its first one, boots that hold nothing any more are dropped."""
-        row = self._connection.execute(_SQL["known_boot"], {"boot": measured.boot}).fetchone()
+        row = self._connection.execute(SQL["known_boot"], {"boot": measured.boot}).fetchone()
         if not is_better(measured, BootState(**row) if row else None):
             return
         with self._transaction():
-            self._connection.execute(_SQL["note_boot"], asdict(measured))
+            self._connection.execute(SQL["note_boot"], asdict(measured))
             if row is None:
-                self._connection.execute(_SQL["forget_boots"], {"boot": measured.boot})
+                self._connection.execute(SQL["forget_boots"], {"boot": measured.boot})
 
     def boot_states(self) -> tuple[BootState, ...]:
         """Measured boots that the server hasn't heard of, or whose records it hasn't settled; BOOTS_MAX at most."""
-        rows = self._connection.execute(_SQL["boot_states"], {"limit": BOOTS_MAX})
+        rows = self._connection.execute(SQL["boot_states"], {"limit": BOOTS_MAX})
         return tuple(BootState(**row) for row in rows)
 
     def note_heard(self, boots: Sequence[BootState]) -> None:
         """Note that a report which named these was answered."""
-        if not self._connection.execute(_SQL["any_unheard"]).fetchone()[0]:
+        if not self._connection.execute(SQL["any_unheard"]).fetchone()[0]:
             return
         with self._transaction():
-            self._connection.executemany(_SQL["note_heard"], [asdict(boot) for boot in boots])
+            self._connection.executemany(SQL["note_heard"], [asdict(boot) for boot in boots])
 
     # Seeing
 
@@ -362,39 +413,33 @@ class Spool:
     def epoch_states(self) -> tuple[EpochState, ...]:
         """Each epoch's head and its runs that are not settled, as the heartbeat reports them."""
         with self._reading():
-            heads = self._connection.execute(_SQL["epoch_heads"]).fetchall()
-            runs: dict[int, list[tuple[int, int]]] = {row["number"]: [] for row in heads}
-            for number, first, last in self._connection.execute(_SQL["unsettled_runs"]):
-                _extend(runs[number], first, last)
-        return tuple(EpochState(row["epoch"], row["head"], tuple(runs[row["number"]])) for row in heads)
+            return states_of(self._connection)
+
+    def note_losses_heard(self, reported: Sequence[EpochState], server_time: str) -> None:
+        """The server answered a report: what it said to be lost is heard, and need not be said for ever."""
+        epochs = [state.epoch for state in reported if state.lost]
+        if epochs:
+            with self._transaction():
+                self._connection.executemany(
+                    SQL["note_losses_heard"], [{"epoch": epoch, "now": server_time} for epoch in epochs]
+                )
 
     # Helpers
-
-    def _claim(self, device_id: str) -> None:
-        """A spool belongs to the device that opened it first: its name is in every batch."""
-        with self._transaction():
-            self._connection.execute(_SQL["claim_device"], {"device_id": device_id})
-            (owner,) = self._connection.execute(_SQL["owner"]).fetchone()
-        if owner != device_id:
-            raise SpoolRefused(
-                f"{self._path} belongs to device {owner}, not {device_id}. Set device.id back to {owner}, "
-                f"or choose another spool.directory for {device_id}."
-            )
 
     def _append_records(self, payloads: Sequence[bytes]) -> None:
         now, mono_ms = self._clock.now(), self._clock.mono_ms()
         captured_at, clock = format_instant(now), "synced" if self._clock.is_synced() else "unsynced"
-        number, head = self._current_epoch(captured_at)
+        number, epoch, head = self._current_epoch(captured_at)
         ids = self._ids.mint(int(now.timestamp() * 1000), len(payloads))
         place = number * SEQS_PER_EPOCH
         rows, line_bytes = [], 0
         for seq, (payload, record_id) in enumerate(zip(payloads, ids, strict=True), head + 1):
             line = to_line(Record(seq, record_id, captured_at, clock, self._clock.boot, mono_ms, payload))
             line_bytes += len(line) + 1
-            rows.append((place + seq, captured_at, line.decode()))
-        self._connection.executemany(_SQL["insert_record"], rows)
+            rows.append((place + seq, captured_at, line.decode(), line_checksum(epoch, line)))
+        self._connection.executemany(SQL["insert_record"], rows)
         self._connection.execute(
-            _SQL["raise_head"],
+            SQL["raise_head"],
             {"number": number, "rows": len(rows), "bytes": line_bytes, "mono_ms": mono_ms},
         )
 
@@ -407,7 +452,7 @@ class Spool:
                 return False  # another process (`scout-agent export`) sealed it meanwhile
             number, first_seq = row["number"], row["sealed_to"] + 1
             (last_seq,) = self._connection.execute(
-                _SQL["run_end"],
+                SQL["run_end"],
                 {
                     "first": number * SEQS_PER_EPOCH + first_seq,
                     "past": (number + 1) * SEQS_PER_EPOCH,
@@ -415,32 +460,13 @@ class Spool:
                     "bytes_max": limits.bytes_max,
                 },
             ).fetchone()
+            if last_seq is None:
+                raise SpoolMalformed(f"{self._path}: records of epoch {row['epoch']} are missing")
             last_seq -= number * SEQS_PER_EPOCH
-            jsonl = self._jsonl(number, first_seq, last_seq)
-            now = self._clock.now()
-            sha256 = content_hash(jsonl)
-            name = BatchName(
-                sealing_day(now.date(), built_on.date()),
-                self.device_id,
-                row["epoch"],
-                first_seq,
-                last_seq,
-                sha256[:16],
-            )
-            self._connection.execute(
-                _SQL["insert_batch"],
-                {
-                    "epoch_number": number,
-                    "first_seq": first_seq,
-                    "last_seq": last_seq,
-                    "key": name.key,
-                    "sha256": sha256,
-                    "bytes": len(jsonl),
-                    "now": format_instant(now),
-                },
-            )
+            jsonl = self._proved_jsonl(number, row["epoch"], first_seq, last_seq)
+            self._store_batch(number, self._name(row["epoch"], first_seq, last_seq, jsonl, built_on), jsonl)
             raised = self._connection.execute(
-                _SQL["raise_sealed"],
+                SQL["raise_sealed"],
                 {
                     "number": number,
                     "first_seq": first_seq,
@@ -455,7 +481,7 @@ class Spool:
 
     def _due_run(self, limits: SealLimits) -> sqlite3.Row | None:
         """The oldest run that no batch covers, if it should become one now."""
-        row: sqlite3.Row | None = self._connection.execute(_SQL["unsealed"]).fetchone()
+        row: sqlite3.Row | None = self._connection.execute(SQL["unsealed"]).fetchone()
         is_due = row is not None and (
             row["boot"] != self._clock.boot  # nothing will be added to an epoch of an earlier boot
             or row["head"] - row["sealed_to"] >= limits.rows_max
@@ -464,25 +490,34 @@ class Spool:
         )
         return row if is_due else None
 
-    def _current_epoch(self, opened_at: str) -> tuple[int, int]:
-        """Number and head of this boot's epoch, begun now if this is the boot's first intake."""
-        row = self._connection.execute(_SQL["newest_epoch"]).fetchone()
+    def _current_epoch(self, opened_at: str) -> tuple[int, str, int]:
+        """Number, id and head of this boot's epoch, begun now if this is the boot's first intake."""
+        row = self._connection.execute(SQL["newest_epoch"]).fetchone()
         if row is None or row["boot"] != self._clock.boot:
             epoch = f"{self._rng.getrandbits(64):016x}"
-            self._connection.execute(_SQL["begin_epoch"], {"epoch": epoch, "boot": self._clock.boot, "now": opened_at})
-            row = self._connection.execute(_SQL["newest_epoch"]).fetchone()
-        return row["number"], row["head"]
+            self._connection.execute(SQL["begin_epoch"], {"epoch": epoch, "boot": self._clock.boot, "now": opened_at})
+            row = self._connection.execute(SQL["newest_epoch"]).fetchone()
+        return row["number"], row["epoch"], row["head"]
 
     def _epoch_number(self, batch: Batch) -> int:
-        row = self._connection.execute(_SQL["epoch_number"], {"epoch": batch.name.epoch}).fetchone()
+        row = self._connection.execute(SQL["epoch_number"], {"epoch": batch.name.epoch}).fetchone()
         return int(row[0]) if row else 0  # no record lies below 0: what was forgotten meanwhile has no content
 
     def _jsonl(self, epoch_number: int, first_seq: int, last_seq: int) -> bytes:
         base = epoch_number * SEQS_PER_EPOCH
         (text,) = self._connection.execute(
-            _SQL["jsonl"], {"first": base + first_seq, "last": base + last_seq}
+            SQL["jsonl"], {"first": base + first_seq, "last": base + last_seq}
         ).fetchone()
-        return f"{text or ''}\n".encode()
+        return (text or b"") + b"\n"
+
+    def _proved_jsonl(self, epoch_number: int, epoch: str, first_seq: int, last_seq: int) -> bytes:
+        """A run about to be sealed. A batch's hash protects it from then on, so what it covers must be right."""
+        base = epoch_number * SEQS_PER_EPOCH
+        run = {"epoch": epoch, "first": base + first_seq, "last": base + last_seq}
+        rows, altered = self._connection.execute(SQL["proof"], run).fetchone()
+        if altered or rows != last_seq - first_seq + 1:
+            raise SpoolMalformed(f"{self._path}: records of epoch {epoch} are missing or altered")
+        return self._jsonl(epoch_number, first_seq, last_seq)
 
     def _age_s(self, boot: str, since_mono_ms: int) -> float:
         """Age by the clock that can't step; what an earlier boot left is as old as it gets."""
@@ -492,31 +527,7 @@ class Spool:
 
     def _mark(self, statement: str, batch: Batch, **parameters: object) -> None:
         with self._transaction():
-            self._connection.execute(_SQL[statement], {"number": batch.number, **parameters})
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """Write all or nothing, durably. Trouble with the disk surfaces as LocalFault."""
-        try:
-            self._connection.execute("begin immediate")
-            try:
-                yield
-                self._connection.execute("commit")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("rollback")
-                raise
-        except sqlite3.OperationalError as error:
-            raise LocalFault(f"{self._path}: {error}. Nothing was lost; it is tried again.") from error
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """See one moment of the spool across several statements."""
-        self._connection.execute("begin")
-        try:
-            yield
-        finally:
-            self._connection.execute("rollback")
+            self._connection.execute(SQL[statement], {"number": batch.number, **parameters})
 
 
 def read_state(path: Path) -> SpoolState:
@@ -528,7 +539,7 @@ def read_state(path: Path) -> SpoolState:
 def read_backlog(path: Path) -> tuple[int, int]:
     """Records that are not sent, and those that await their receipt; cheap to ask. Raises LocalFault."""
     with reading_database(path) as connection:
-        unsent_rows, accepted_rows = connection.execute(_SQL["backlog"]).fetchone()
+        unsent_rows, accepted_rows = connection.execute(SQL["backlog"]).fetchone()
     return unsent_rows, accepted_rows
 
 
@@ -537,19 +548,48 @@ def read_set_aside(path: Path) -> list[SetAside]:
     with reading_database(path) as connection:
         return [
             SetAside(row["key"], row["rows"], row["refusals"], row["refusal"], row["refused_by"], row["set_aside_at"])
-            for row in connection.execute(_SQL["list_set_aside"])
+            for row in connection.execute(SQL["list_set_aside"])
         ]
+
+
+def states_of(connection: sqlite3.Connection) -> tuple[EpochState, ...]:
+    """Each epoch as the heartbeat reports it. Runs beyond RANGES_MAX are merged into the last one.
+
+    A lost run is reported until its epoch is forgotten: as long after the server heard of it as settled batches
+    are kept, so that a server restored from a backup hears it again.
+    """
+    heads = connection.execute(SQL["epoch_heads"]).fetchall()
+    runs = {statement: _runs(connection, statement) for statement in ("unsettled_runs", "lost_runs")}
+    return tuple(
+        EpochState(
+            row["epoch"],
+            row["head"],
+            tuple(runs["unsettled_runs"].get(row["number"], ())),
+            tuple(runs["lost_runs"].get(row["number"], ())),
+        )
+        for row in heads
+    )
+
+
+def _runs(connection: sqlite3.Connection, statement: str) -> dict[int, list[tuple[int, int]]]:
+    runs: dict[int, list[tuple[int, int]]] = {}
+    for number, first, last in connection.execute(SQL[statement]):
+        _extend(runs.setdefault(number, []), first, last)
+    return runs
 
 
 def state_of(connection: sqlite3.Connection, path: Path) -> SpoolState:
     """Count what a spool holds over a connection that is open already."""
-    row = dict(connection.execute(_SQL["state"]).fetchone())
+    row = dict(connection.execute(SQL["state"]).fetchone())
     files = (path, path.with_name(path.name + "-wal"))
     return SpoolState(**row, spool_bytes=sum(file.stat().st_size for file in files if file.exists()))
 
 
 def _batch(row: sqlite3.Row) -> Batch:
-    name = BatchName.parse(row["key"])
+    try:
+        name = BatchName.parse(row["key"])
+    except NotABatchName as error:
+        raise SpoolMalformed(f"batch {row['number']} of the spool has a name that is {error}") from error
     return Batch(
         row["number"],
         name.again(row["resend"]),

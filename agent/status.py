@@ -26,6 +26,7 @@ from agent.errors import (
 )
 from agent.lock import is_running
 from agent.published import as_of_now, published_for
+from agent.space import limits_of
 from agent.spool_view import SpoolView, view
 from agent.token import TokenFile
 from agent.verdict import Problem, Status, spool_problem
@@ -53,7 +54,16 @@ class Sight:
 
 def places_of(config: Config) -> Places:
     """Where a look finds what it needs."""
-    return Places(config.device.id, config.spool_file, config.token_file, config.rejected_folders)
+    return Places(
+        config.device.id, config.spool_file, config.token_file, config.rejected_folders, _spool_bytes_max(config)
+    )
+
+
+def _spool_bytes_max(config: Config) -> int | None:
+    try:
+        return limits_of(config).bytes_max
+    except OSError:
+        return None  # the disk can't be asked now
 
 
 def status_of(config_file: Path, *, clock: Clock, version: str) -> Sight:

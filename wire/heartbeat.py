@@ -34,7 +34,11 @@ class NotAReply(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class EpochState:
-    """Where an epoch stands on the device: its highest seq, and the runs that are not settled yet."""
+    """Where an epoch stands on the device: its highest seq, and the runs that are not settled yet.
+
+    `lost`: runs that were in a spool that was damaged and can't be read any more. What the server holds of them
+    is no loss: the device may no longer know that it was settled.
+    """
 
     epoch: str
     head: int

@@ -39,12 +39,19 @@ def add(
     sales that have a transaction_id still count once. Exit status: 0 all stored, 1 some refused or none stored.
     """
     from agent.adding import Tally, add_sales  # noqa: PLC0415
+    from agent.space import space_of  # noqa: PLC0415
     from agent.spool import Spool  # noqa: PLC0415
 
     loaded, tally, reasons = load(config), Tally(), count(1)
     name = "standard input" if file == "-" else file
     with _opened(file) as source, _moving(source) as moved:
-        spool = Spool(loaded.spool_file, loaded.device.id, clock=SystemClock(), rng=random.SystemRandom())
+        spool = Spool(
+            loaded.spool_file,
+            loaded.device.id,
+            clock=SystemClock(),
+            rng=random.SystemRandom(),
+            space=space_of(loaded),
+        )
         with closing(spool):
             try:
                 add_sales(

@@ -31,7 +31,7 @@ import structlog
 from watchdog.events import FileClosedEvent, FileCreatedEvent, FileMovedEvent
 
 from agent.clock import Clock
-from agent.errors import LocalFault
+from agent.errors import LocalFault, SpoolFull
 from agent.files import sync_folder
 from agent.intake import FolderStore, TakenFile, Tally, no_tally
 from agent.sources.rejected import Refused, explain, judge, set_beside, shown
@@ -123,7 +123,7 @@ class FolderSource:
                 wait_s = self._take_new()
             finally:  # what lies in processing/ is taken, also where nothing more may be moved there
                 names = self._pending()
-                self._take_group(names)
+                self._take_what_fits(names)
         except OSError as error:
             raise self._fault(error) from error
         return 0.0 if names else wait_s
@@ -235,6 +235,14 @@ class FolderSource:
             if len(group) >= GROUP_FILES or group_bytes >= GROUP_BYTES:
                 break
         return group
+
+    def _take_what_fits(self, names: list[bytes]) -> None:
+        try:
+            self._take_group(names)
+        except SpoolFull:
+            if len(names) == 1:
+                raise
+            self._take_group(names[:1])  # less may still find room
 
     def _take_group(self, names: list[bytes]) -> None:
         readings: list[_Reading] = []

@@ -7,13 +7,14 @@ insert into device (only_row, device_id) values (1, :device_id) on conflict do n
 select device_id from device;
 
 -- newest_epoch -- the epoch begun last, with its counter
-select number, boot, head from epochs order by number desc limit 1;
+select number, epoch, boot, head from epochs where number > 0 order by number desc limit 1;
 
--- begin_epoch -- a new epoch for this boot
-insert into epochs (epoch, boot, opened_at) values (:epoch, :boot, :now);
+-- begin_epoch -- a new epoch for this boot; salvaged ones are numbered below 1
+insert into epochs (number, epoch, boot, opened_at)
+select max(0, coalesce(max(number), 0)) + 1, :epoch, :boot, :now from epochs;
 
 -- insert_record -- one record
-insert into records (place, captured_at, line) values (?, ?, ?);
+insert into records (place, captured_at, line, checksum) values (?, ?, ?, ?);
 
 -- raise_head -- count the records just stored
 update epochs
@@ -79,8 +80,13 @@ select max(place) from (
 where running <= :bytes_max or place = first;
 
 -- jsonl -- the lines of a run, joined; the scan of the primary key gives their order
-select group_concat(line, char(10))
+select cast(group_concat(line, char(10)) as blob)
 from (select line from records where place between :first and :last order by place);
+
+-- proof -- how many records a run has, and how many don't match their checksum
+select count(*), sum(checksum is not null and checksum <> line_checksum(:epoch, cast(line as blob)))
+from records
+where place between :first and :last;
 
 -- insert_batch -- a sealed run
 insert into batches (epoch_number, first_seq, last_seq, key, sha256, bytes, sealed_at)
@@ -223,12 +229,22 @@ delete from records where place between :first and :last;
 -- forget_batch -- and its batch
 delete from batches where number = :number;
 
--- forget_epochs -- epochs of earlier boots that hold nothing any more
+-- count_forgotten -- and is counted
+update epochs set forgotten = forgotten + :rows where number = :number;
+
+-- forget_epochs -- epochs of earlier boots that hold nothing any more, and what they lost was heard long enough ago
 delete from epochs
 where boot <> :boot
   and head = sealed_to
+  and not exists (
+      select 1 from lost
+      where lost.epoch = epochs.epoch and (heard_at is null or heard_at >= :before)
+  )
   and number < (select max(number) from epochs)
   and not exists (select 1 from batches where batches.epoch_number = epochs.number);
+
+-- forget_lost -- and what was lost of them
+delete from lost where epoch not in (select epoch from epochs);
 
 -- epoch_heads -- every epoch and its highest seq
 select number, epoch, head from epochs order by number;
@@ -247,11 +263,17 @@ select
 from batches
 where state <> 'settled';
 
+-- lost_runs -- runs that a damaged file no longer gave, in rising order
+select epochs.number, first_seq, last_seq from lost join epochs on epochs.epoch = lost.epoch order by 1, 2;
+
+-- note_losses_heard -- the server answered a report that named them
+update lost set heard_at = :now where heard_at is null and epoch = :epoch;
+
 -- state -- what the spool holds
 select
     (select device_id from device) as device_id,
-    (select epoch from epochs order by number desc limit 1) as epoch,
-    coalesce((select head from epochs order by number desc limit 1), 0) as head,
+    (select epoch from epochs where number > 0 order by number desc limit 1) as epoch,
+    coalesce((select head from epochs where number > 0 order by number desc limit 1), 0) as head,
     coalesce((select sum(head - sealed_to) from epochs), 0) as unsealed_rows,
     coalesce(sum(last_seq - first_seq + 1) filter (where state = 'waiting'), 0) as waiting_rows,
     coalesce(sum(last_seq - first_seq + 1) filter (where state = 'accepted'), 0) as accepted_rows,

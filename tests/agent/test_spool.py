@@ -189,7 +189,7 @@ def test_an_older_agent_refuses_a_newer_spool_and_leaves_its_bytes(tmp_path: Pat
     with pytest.raises(SpoolRefused, match="newer agent"):
         open_spool(path, FakeClock())
     assert path.read_bytes() == before
-    assert [file.name for file in tmp_path.iterdir()] == ["spool.db"]
+    assert {file.name for file in tmp_path.iterdir()} == {"spool.db", "spool.lock"}
 
 
 def test_another_devices_spool_is_refused_and_stays_its_own(tmp_path: Path) -> None:

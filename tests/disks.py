@@ -1,0 +1,68 @@
+"""Small real file systems that tests fill, break and mend. All of it needs root."""
+
+import contextlib
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def _run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+class SmallDisk:
+    """An ext4 on a file, so many megabytes small."""
+
+    def __init__(self, folder: Path, megabytes: int) -> None:
+        self._image = folder / "card.img"
+        self.mount = folder / "card"
+        self.mount.mkdir()
+        with self._image.open("wb") as file:
+            file.truncate(megabytes * 1024 * 1024)
+        _run("mkfs.ext4", "-q", "-m", "0", str(self._image))
+
+    def up(self) -> None:
+        """Mount it so that it turns read-only at its first error, as a dying card does."""
+        _run("mount", "-o", "loop,errors=remount-ro", str(self._image), str(self.mount))
+
+    def down(self) -> None:
+        """Take it away."""
+        _run("umount", str(self.mount))
+
+    def fail(self) -> None:
+        """Let the file system meet an error."""
+        device = Path(_run("findmnt", "-no", "SOURCE", str(self.mount)).strip()).name
+        (Path("/sys/fs/ext4") / device / "trigger_fs_error").write_text("1")
+
+    def reboot(self) -> None:
+        """Take it down, check it, and mount it again."""
+        self.down()
+        done = subprocess.run(["fsck.ext4", "-p", "-f", str(self._image)], check=False, capture_output=True)
+        assert done.returncode in (0, 1), done.stdout  # 1: errors corrected
+        self.up()
+
+
+@contextmanager
+def a_small_disk(folder: Path, megabytes: int) -> Iterator[SmallDisk]:
+    """Give a small disk, mounted."""
+    disk = SmallDisk(folder, megabytes)
+    disk.up()
+    try:
+        yield disk
+    finally:
+        disk.down()
+
+
+def fill(folder: Path) -> Path:
+    """Fill the disk of a folder with something else, to its last block; return the file to remove."""
+    ballast = folder / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while file.write(bytes(1 << 20)):
+            pass
+    with contextlib.suppress(OSError), ballast.open("ab", buffering=0) as file:
+        while file.write(bytes(512)):
+            pass
+    assert shutil.disk_usage(folder).free < 1 << 14
+    return ballast
