@@ -5,13 +5,14 @@ from collections.abc import Callable
 
 import pytest
 from agent_kit import BUILT_ON, sale
-from test_delivery import PORTAL, Bench, bench, make, only_for  # noqa: F401
+from delivery_bench import Bench
+from test_delivery import PORTAL, only_for
 
 from agent.spool import SealLimits
 from wire.heartbeat import AWAITED_MAX
 
 
-def exported(bench: Bench, count: int, *, on_server: bool) -> None:  # noqa: F811
+def exported(bench: Bench, count: int, *, on_server: bool) -> None:
     """Put batches of one sale each onto a stick, which the server took in or not."""
     bench.spool.append([sale(number) for number in range(count)])
     bench.spool.seal(SealLimits(1, 1 << 20, 0.0), BUILT_ON)
@@ -21,12 +22,12 @@ def exported(bench: Bench, count: int, *, on_server: bool) -> None:  # noqa: F81
         bench.server.stored |= {batch.name.key: bench.spool.body(batch) for batch in batches}
 
 
-def asked_about(bench: Bench) -> list[int]:  # noqa: F811
+def asked_about(bench: Bench) -> list[int]:
     """How many batches each call home asked about."""
     return [len(json.loads(body)["awaits"]) for path, _, body in bench.server.requests if "heartbeat" in path]
 
 
-def test_what_the_server_has_from_the_stick_is_settled_and_never_sent(bench: Bench) -> None:  # noqa: F811
+def test_what_the_server_has_from_the_stick_is_settled_and_never_sent(bench: Bench) -> None:
     """However many: each call home brings the receipts of as many as it may ask about."""
     exported(bench, 2 * AWAITED_MAX + 7, on_server=True)
     bench.clock.pass_s(3600.0)
@@ -37,7 +38,7 @@ def test_what_the_server_has_from_the_stick_is_settled_and_never_sent(bench: Ben
     assert asked_about(bench)[:3] == [AWAITED_MAX, AWAITED_MAX, 7]
 
 
-def test_after_weeks_without_internet_the_server_is_asked_first(bench: Bench) -> None:  # noqa: F811
+def test_after_weeks_without_internet_the_server_is_asked_first(bench: Bench) -> None:
     """Whichever of the waits of calls and uploads ends first."""
     bench.server.answer = lambda _path, _body: (502, b"bad gateway")
     bench.sell(9)
@@ -51,7 +52,7 @@ def test_after_weeks_without_internet_the_server_is_asked_first(bench: Bench) ->
     assert bench.spool.state().settled_rows == 41
 
 
-def test_what_the_server_does_not_know_is_sent(bench: Bench) -> None:  # noqa: F811
+def test_what_the_server_does_not_know_is_sent(bench: Bench) -> None:
     """The stick may be lost; a shop that is online again loses no time over it."""
     exported(bench, 30, on_server=False)
     bench.clock.pass_s(3600.0)
@@ -63,7 +64,7 @@ def test_what_the_server_does_not_know_is_sent(bench: Bench) -> None:  # noqa: F
     assert bench.spool.state().settled_rows == 30
 
 
-def test_it_is_sent_although_nobody_answers_calls_home(bench: Bench) -> None:  # noqa: F811
+def test_it_is_sent_although_nobody_answers_calls_home(bench: Bench) -> None:
     """The bucket may be all there is; the next sales must not wait behind a stick's."""
     bench.server.answer = only_for("heartbeat", (200, PORTAL))
     exported(bench, 30, on_server=False)
@@ -74,7 +75,7 @@ def test_it_is_sent_although_nobody_answers_calls_home(bench: Bench) -> None:  #
     assert len(bench.server.stored) == 31
 
 
-def test_a_copy_asked_for_of_what_was_never_sent_is_no_other_name(bench: Bench) -> None:  # noqa: F811
+def test_a_copy_asked_for_of_what_was_never_sent_is_no_other_name(bench: Bench) -> None:
     """The first copy is still to be sent, under its own name."""
     exported(bench, 1, on_server=False)
     (batch,) = bench.spool.kept(settled=False)
@@ -87,11 +88,11 @@ def test_a_copy_asked_for_of_what_was_never_sent_is_no_other_name(bench: Bench) 
 
 @pytest.mark.parametrize("state", ["waiting", "set_aside"])
 def test_those_that_were_accepted_are_asked_about_before_any_number_on_sticks(
-    make: Callable[..., Bench],  # noqa: F811
+    make: Callable[..., Bench],
     state: str,
 ) -> None:
     """A stick that got lost must not keep receipts from coming."""
-    bench = make()  # noqa: F811
+    bench = make()
     exported(bench, AWAITED_MAX + 5, on_server=False)
     bench.sell(9_999)
     bench.spool.seal(SealLimits(1, 1 << 20, 0.0), BUILT_ON)

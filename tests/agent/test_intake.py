@@ -8,8 +8,9 @@ from fakes import FakeClock
 from structlog.testing import capture_logs
 
 from agent.board import Board, DaemonFacts
-from agent.daemon import LOCAL_FAULT_PAUSE_S, Intake
 from agent.errors import LocalFault
+from agent.intake_loop import Intake
+from agent.loop import LOCAL_FAULT_PAUSE_S
 
 
 class Scripted:
@@ -56,7 +57,7 @@ def test_a_source_in_trouble_waits_while_the_others_go_on(
     """However often they wake the loop. The log says it once, the board until it is over, and then it goes on."""
     ill, well = Scripted(), Scripted(wait_s=0.0)
     setattr(ill, at, fault("the folder is not there"))
-    intake = Intake([ill, well], board, clock)
+    intake = Intake({"ill": ill, "well": well}, board, clock)
     with capture_logs() as logs:
         for _ in range(100):
             assert intake.step() == 0.0
@@ -64,8 +65,7 @@ def test_a_source_in_trouble_waits_while_the_others_go_on(
         clock.pass_s(LOCAL_FAULT_PAUSE_S)
         intake.step()
         assert len(ill.calls) > tries
-    (shown,) = board.facts.intake_faults
-    assert (shown.kind, shown.message) == ("local", "the folder is not there")
+    assert board.facts.source_faults == (("ill", "the folder is not there"),)
     assert tries <= 2
     assert well.calls.count("step") == 101
     assert [log["event"] for log in logs] == ["local_fault"]
@@ -74,7 +74,7 @@ def test_a_source_in_trouble_waits_while_the_others_go_on(
         clock.pass_s(LOCAL_FAULT_PAUSE_S)
         intake.step()
 
-    assert board.facts.intake_faults == ()
+    assert board.facts.source_faults == ()
     assert [log["event"] for log in logs] == ["local_fault_over"]
     assert ill.calls[-1] == "step"
     assert ill.calls.count("start") == (3 if at == "start_fault" else 1)
@@ -83,7 +83,7 @@ def test_a_source_in_trouble_waits_while_the_others_go_on(
 def test_the_loop_looks_again_when_the_first_source_wants_to(board: Board, clock: FakeClock) -> None:
     """A source in trouble counts with its pause."""
     sources = [Scripted(wait_s=40.0), Scripted(wait_s=30.0)]
-    intake = Intake(sources, board, clock)
+    intake = Intake(dict(zip("ab", sources, strict=True)), board, clock)
     assert intake.step() == 30.0
     sources[0].step_fault = LocalFault("the disk is full")
     assert intake.step() == LOCAL_FAULT_PAUSE_S
@@ -99,4 +99,4 @@ def test_what_is_no_fault_of_this_machine_ends_the_loop(board: Board, clock: Fak
     source = Scripted()
     source.step_fault = ValueError("a mistake")
     with pytest.raises(ValueError, match="a mistake"):
-        Intake([source], board, clock).step()
+        Intake({"a": source}, board, clock).step()
