@@ -161,7 +161,7 @@ def test_an_http_1_0_client_is_served_and_closed(door: RunningDoor) -> None:
     """Small tills speak it, and may leave out Host."""
     named = request(SALE).replace(b"HTTP/1.1", b"HTTP/1.0")
 
-    assert statuses(door.raw(named)) == [200]
+    assert door.raw(named).startswith(b"HTTP/1.1 200 OK\r\n")
     assert statuses(door.raw(named.replace(b"Host: localhost\r\n", b""))) == [200]
     assert door.stored() == [SALE.decode()] * 2
 

@@ -12,6 +12,7 @@ h11 parses; deadlines, limits and the socket are ours.
 
 import contextlib
 import socket
+from http import HTTPStatus
 from typing import Protocol
 
 import h11
@@ -171,7 +172,8 @@ class Conversation:
             *answer.headers,
             *(() if keeps_open else (("Connection", "close"),)),
         ]
-        sent = self._http.send(h11.Response(status_code=answer.status, headers=headers)) or b""
+        reason = HTTPStatus(answer.status).phrase  # small clients look for it
+        sent = self._http.send(h11.Response(status_code=answer.status, reason=reason, headers=headers)) or b""
         if head is None or head.method != "HEAD":
             sent += self._http.send(h11.Data(answer.body)) or b""
         sent += self._http.send(h11.EndOfMessage()) or b""
