@@ -15,7 +15,10 @@ def _group() -> None:
 @app.command()
 def check(config: ConfigOption = None) -> None:
     """Check the config file and say where everything will be."""
+    from agent.transport import client_of  # noqa: PLC0415
+
     loaded = load(config)
+    client_of(loaded).close()  # proxy and authority
     typer.echo(f"device     {loaded.device.id}")
     typer.echo(f"folder     {loaded.folder.path}")
     typer.echo(f"spool      {loaded.spool_file}")

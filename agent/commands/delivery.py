@@ -83,7 +83,7 @@ def _sent(config: Config, clock: Clock) -> Iterator[str]:
         if not is_running(config.spool_file.parent):
             raise LocalFault(f"the agent stopped meanwhile: {NOT_RUNNING}")
         clock.sleep(LOOK_S)
-        ended = _ended(config, order)
+        ended = _ended(config, order, left)
     if not ended.is_delivered:
         raise LocalFault(f"not delivered: {ended.message}. The agent goes on trying by itself")
     if state.set_aside_rows:
@@ -91,6 +91,11 @@ def _sent(config: Config, clock: Clock) -> Iterator[str]:
     yield "Delivered."
 
 
-def _ended(config: Config, order: SendOrder) -> ReportedSend | None:
+def _ended(config: Config, order: SendOrder, left: int) -> ReportedSend | None:
+    """How the order ended; None while it is open. Without the daemon's word, what is left tells."""
+    if Orders(config.spool_file.parent).is_open(SendOrder):
+        return None
     facts = read_facts(config.status_file)
-    return facts.last_send if facts and facts.last_send and facts.last_send.id == order.id else None
+    if facts and facts.last_send and facts.last_send.id == order.id:
+        return facts.last_send
+    return ReportedSend(order.id, left == 0, "see scout-agent status")
