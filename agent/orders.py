@@ -87,10 +87,12 @@ class Orders:
             sync_folder(os.fsencode(self.folder))
         except FileNotFoundError:
             raise LocalFault(f"{self.folder} does not exist: start the agent once, it makes it") from None
-        except OSError as error:
+        except PermissionError:
             raise LocalFault(
-                f"{self.folder}: {error.strerror}. Run this as root, or as a member of the agent's group."
+                f"{self.folder} may not be written: run this as root, or as a member of the agent's group"
             ) from None
+        except OSError as error:
+            raise LocalFault(f"{self.folder}: {error.strerror}. Nothing was ordered.") from None
 
     def is_open(self, kind: type[Order]) -> bool:
         """Whether an order of this kind waits, or is being obeyed."""
