@@ -11,14 +11,12 @@ May be relied on
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 import httpx
 import structlog
 
 from agent import BUILT_ON, VERSION
-from agent.board import Board, ReportedFault, ReportedSend
+from agent.board import Board, ReportedFault
 from agent.boot_clock import offset_s
 from agent.clock import Clock
 from agent.config import Config
@@ -36,12 +34,13 @@ from agent.errors import (
     Wait,
 )
 from agent.heartbeat import Answer, call_home
-from agent.orders import Orders, PauseOrder, ReplayOrder, SendOrder
+from agent.holds import Holds
+from agent.orders import Orders, PauseOrder, ReplayOrder
 from agent.pace import Pace, Route
-from agent.pause import Pause
-from agent.quiet_hours import quiet_until
 from agent.receipts import heed
+from agent.sending import Sending
 from agent.spool import Batch, SealLimits, Spool
+from agent.suspicion import Suspect, Suspicion
 from agent.transport import Flow
 from agent.upload import Connection, Parcel, by_bucket, by_endpoint
 from wire.record import format_instant
@@ -58,24 +57,6 @@ _PATHS = {"bucket": ("bucket",), "endpoint": ("endpoint",), "auto": ("bucket", "
 _SENDERS: dict[str, Callable[[Connection, Parcel], object]] = {"bucket": by_bucket, "endpoint": by_endpoint}
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class _Suspect:
-    """A batch that was not taken on a path, for a reason that may be its own."""
-
-    batch: Batch
-    path: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Sending:
-    """An order to deliver now: what was here then, past waits and quiet hours, once on each path."""
-
-    id: str
-    newest: int
-    paths_left: tuple[str, ...]
 
 
 class Delivery:
@@ -119,11 +100,11 @@ class Delivery:
         self._home = Pace(clock, config.upload.retry_wait_max_s)
         self._refusals = Pace(clock, config.upload.retry_wait_max_s)
         self._next_call_s = float("-inf")
-        self._suspect: _Suspect | None = None
-        self._sending: _Sending | None = None
         self._orders = Orders(config.spool_file.parent)
         self._orders.prepare()
-        self._pause = Pause(config.spool_file.parent, clock)
+        self._holds = Holds(config, board, clock)
+        self._sending = Sending(self._orders, spool, self._route, board)
+        self._suspicion = Suspicion(spool, self._route)
         board.note(path=self._route.active)
 
     def close(self) -> None:
@@ -144,17 +125,21 @@ class Delivery:
 
         if self._credentials.have_changed():
             # What the old token was refused for may be welcome with this one.
-            self._suspect = None
+            self._suspicion.end()
             self._spool.replay_set_aside()
         if self._credentials.are_paused():
-            self._end_sending("the token was refused")
+            self._sending.end("the token was refused")
             return min(*waits_s, TOKEN_LOOK_S)
 
-        batch = None if self._is_held() else self._next_batch()
+        hold = self._holds.look()
+        if hold.is_paused:
+            self._sending.end("uploads are paused: scout-agent resume")
+        is_held = hold.is_paused or (hold.is_quiet and not self._sending.is_on)
+        batch = None if is_held else self._suspicion.next_batch()
         if batch is not None and batch.exported and self._call_is_due():
             batch = self._after_asking()
         if batch is not None:
-            path = self._path_for(batch)
+            path = self._suspicion.path_for(batch)
             wait_s = self._ready_in_s(batch, path)
             if wait_s <= 0.0 and self._is_token_good():
                 self._deliver(batch, path)
@@ -167,6 +152,19 @@ class Delivery:
         waits_s.append(max(self._next_call_s - self._clock.monotonic_s(), self._home.ready_in_s()))
         return max(0.0, min(waits_s))
 
+    def _obey(self) -> None:
+        """Do what a technician asked for."""
+        with self._orders.taken(PauseOrder) as pause:
+            if pause is not None:
+                self._holds.pause(pause.for_s)
+                log.info("pause_ordered", for_s=pause.for_s)
+        with self._orders.taken(ReplayOrder) as replay:
+            if replay is not None:
+                log.info("replay_ordered", batches=self._spool.replay_set_aside(replay.keys))
+        everything = SealLimits(self._limits.rows_max, self._limits.bytes_max, age_max_s=0.0)
+        if self._sending.look(lambda: self._spool.seal(everything, BUILT_ON)):
+            self._refusals.succeeded()  # the next try is now, though not those after it
+
     def _keep_room(self) -> None:
         """Only intake must have room: delivery goes on without, for it is what brings some."""
         try:
@@ -176,61 +174,7 @@ class Delivery:
         except LocalFault as fault:
             self._fault(fault, "room_not_made")
 
-    # What a technician asked for
-
-    def _obey(self) -> None:
-        with self._orders.taken(PauseOrder) as pause:
-            if pause is not None:
-                self._pause.begin(pause.for_s) if pause.for_s > 0.0 else self._pause.end()
-                log.info("pause_ordered", for_s=pause.for_s)
-        with self._orders.taken(ReplayOrder) as replay:
-            if replay is not None:
-                log.info("replay_ordered", batches=self._spool.replay_set_aside(replay.keys))
-        send = self._orders.take(SendOrder)
-        if send is not None and (self._sending is None or self._sending.id != send.id):
-            self._spool.seal(SealLimits(self._limits.rows_max, self._limits.bytes_max, 0.0), BUILT_ON)
-            self._sending = _Sending(send.id, self._spool.newest_waiting(), self._route.names)
-            self._route.hurry(self._route.active)
-            self._refusals.succeeded()
-            log.info("send_ordered")
-        if self._sending is not None:
-            oldest = self._spool.next_waiting()
-            if oldest is None or oldest.number > self._sending.newest:
-                self._end_sending(None)
-
-    def _end_sending(self, problem: str | None) -> None:
-        """Report on the order to deliver now, if there is one."""
-        if self._sending is None:
-            return
-        self._board.note(last_send=ReportedSend(self._sending.id, problem is None, problem or "delivered"))
-        self._sending = None
-        self._orders.done(SendOrder)
-
-    def _is_held(self) -> bool:
-        """Whether a pause or quiet hours keep uploads back now. An order to send passes quiet hours."""
-        paused_s = self._pause.keep()
-        quiet = ignored = None
-        if self._config.upload.quiet_hours and not self._clock.is_synced():
-            ignored = "the clock is not synchronised"
-        else:
-            quiet = quiet_until(self._config.upload.quiet_hours, self._clock.now().astimezone())
-        self._board.note(
-            paused_until=_to_the_minute(self._clock.now() + timedelta(seconds=paused_s)) if paused_s else None,
-            quiet_until=format_instant(quiet) if quiet else None,
-            quiet_hours_ignored=ignored,
-        )
-        if paused_s:
-            self._end_sending("uploads are paused: scout-agent resume")
-        return bool(paused_s) or (quiet is not None and self._sending is None)
-
     # One try
-
-    def _next_batch(self) -> Batch | None:
-        """The oldest one; the one behind it, as a witness, when the oldest may be to blame for its last failure."""
-        oldest = self._spool.next_waiting()
-        if oldest is not None and self._suspect is not None and self._suspect.batch.number == oldest.number:
-            return self._spool.next_waiting(after=oldest.number) or oldest
-        return oldest
 
     def _after_asking(self) -> Batch | None:
         """What to send once the server was asked which of the batches on a stick it has already."""
@@ -239,13 +183,7 @@ class Delivery:
         answered = self._call_home()
         if self._credentials.are_paused() or (answered and self._call_is_due()):
             return None  # there is more to ask about than one report may name
-        return self._next_batch()  # also without an answer: the bucket may be all there is
-
-    def _path_for(self, batch: Batch) -> str:
-        """A witness takes the path of what it is a witness to."""
-        if self._suspect is not None and self._suspect.batch.number < batch.number:
-            return self._suspect.path
-        return self._route.choose(avoiding=batch.refused_by)
+        return self._suspicion.next_batch()  # also without an answer: the bucket may be all there is
 
     def _ready_in_s(self, batch: Batch, path: str) -> float:
         waits_s = [self._route.ready_in_s(path)]
@@ -287,13 +225,13 @@ class Delivery:
         # A batch that only avoids the path that refused it says nothing about the others' way.
         if batch.refused_by in (None, path) and self._route.succeeded(path):
             log.info("path_recovered", path=path)
-        self._board.note(last_fault=None, path=path)
+        self._board.note(last_fault=None, path=self._route.active)
         log.info("batch_uploaded", batch=batch.name.key, rows=batch.rows, path=path)
-        suspect, self._suspect = self._suspect, None
-        if suspect is None or suspect.batch.number == batch.number:
+        refused = self._suspicion.proved_by(batch, path)
+        if refused is not None:
+            self._refused(refused.batch, refused.reason, path)
+        else:
             self._refusals.succeeded()
-        elif suspect.path == path:
-            self._refused(suspect.batch, suspect.reason, path)
 
     def _refused(self, batch: Batch, reason: str, path: str) -> None:
         """Count a refusal only while the server accepts our token: else it is not the batch's own."""
@@ -307,12 +245,12 @@ class Delivery:
 
     def _failed(self, batch: Batch, fault: DeliveryFault, path: str) -> None:
         """Wait before the next try; let another batch by where this one may be the reason."""
-        self._suspect = None
+        self._suspicion.end()
         is_usual_path = path == self._route.active
         if not isinstance(fault, CredentialsRefused) or not is_usual_path:
             self._try_failed(path, (fault.retry_after_s if isinstance(fault, Wait) else None) or 0.0)
         if is_usual_path and self._may_be_its_own(fault, path):
-            self._suspect = _Suspect(batch, path, str(fault))
+            self._suspicion.falls_on(Suspect(batch, path, str(fault)))
 
     def _may_be_its_own(self, fault: DeliveryFault, path: str) -> bool:
         """Whether the batch, rather than the way to the server, may be what is refused."""
@@ -325,23 +263,11 @@ class Delivery:
         return self._is_welcome()
 
     def _try_failed(self, path: str, at_least_s: float = 0.0) -> None:
-        active = self._route.failed(path, at_least_s)
-        if self._sending is not None:
-            active = self._send_otherwise(self._sending, path)
-        if active != path:
-            log.warning("path_changed", now=active, after=path)
-        self._board.note(path=active)
-
-    def _send_otherwise(self, sending: _Sending, path: str) -> str:
-        """Let an order to deliver now try each path once before it ends; return the path that is active."""
-        left = tuple(name for name in sending.paths_left if name != path)
-        if left:
-            self._sending = _Sending(sending.id, sending.newest, left)
-            self._route.hurry(left[0])
-        else:
-            fault = self._board.facts.last_fault
-            self._end_sending(f"{fault.message}: {fault.next_step}" if fault else "not delivered")
-        return self._route.active
+        self._route.failed(path, at_least_s)
+        self._sending.failed(path)
+        if self._route.active != self._board.facts.path:
+            log.warning("path_changed", now=self._route.active, after=path)
+        self._board.note(path=self._route.active)
 
     # The call home
 
@@ -409,8 +335,3 @@ class Delivery:
         self._board.counters.add(FAULTS, kind=kind)
         next_step = fault.next_step if isinstance(fault, DeliveryFault) else "look at the message"
         self._board.note(last_fault=ReportedFault(kind, str(fault), next_step, format_instant(self._clock.now())))
-
-
-def _to_the_minute(at: datetime) -> str:
-    """A moment as it is shown: measured anew at every step, it must not seem to change."""
-    return format_instant(datetime.fromtimestamp(round(at.timestamp() / 60) * 60, UTC))

@@ -66,13 +66,13 @@ class Orders:
         self.folder = spool_directory / "control"
 
     def prepare(self) -> None:
-        """Make the folder, for the agent's user and group. Raises LocalFault."""
+        """Make the folder, for the agent's user and group. Without it there are no orders, and all else works."""
         try:
             if not self.folder.is_dir():
                 self.folder.mkdir(parents=True)
                 self.folder.chmod(0o770)
         except OSError as error:
-            raise LocalFault(f"{self.folder}: {error.strerror}. The agent's user must be able to make it.") from None
+            log.warning("no_orders", folder=str(self.folder), error=error.strerror)
 
     def give(self, order: Order) -> None:
         """Put an order in place. Raises LocalFault with what to do when that is not allowed."""
@@ -87,10 +87,12 @@ class Orders:
             sync_folder(os.fsencode(self.folder))
         except FileNotFoundError:
             raise LocalFault(f"{self.folder} does not exist: start the agent once, it makes it") from None
-        except OSError as error:
+        except PermissionError:
             raise LocalFault(
-                f"{self.folder}: {error.strerror}. Run this as root, or as a member of the agent's group."
+                f"{self.folder} may not be written: run this as root, or as a member of the agent's group"
             ) from None
+        except OSError as error:
+            raise LocalFault(f"{self.folder}: {error.strerror}. Nothing was ordered.") from None
 
     def is_open(self, kind: type[Order]) -> bool:
         """Whether an order of this kind waits, or is being obeyed."""

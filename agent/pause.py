@@ -45,32 +45,29 @@ class Pause:
     def __init__(self, spool_directory: Path, clock: Clock) -> None:
         self._file = spool_directory / "pause.json"
         self._clock = clock
+        self._kept = self._read()
 
     def begin(self, for_s: float) -> None:
-        """Pause from now on, for PAUSE_MAX_S at most. Raises OSError when it can't be written down."""
+        """Pause from now on, for PAUSE_MAX_S at most."""
         for_s = min(for_s, PAUSE_MAX_S)
         ends_at = format_instant(self._clock.now() + timedelta(seconds=for_s)) if self._clock.is_synced() else None
-        self._write(_Kept(for_s, self._clock.boot, self._clock.mono_ms(), ends_at))
+        self._keep(_Kept(for_s, self._clock.boot, self._clock.mono_ms(), ends_at))
 
     def end(self) -> None:
         """Go on at once."""
-        self._file.unlink(missing_ok=True)
+        self._keep(None)
 
     def left_s(self) -> float:
-        """Seconds that the pause still lasts; 0 when there is none. Only reads."""
-        kept = self._read()
-        return self._left_s(kept) if kept else 0.0
+        """Seconds that the pause still lasts; 0 when there is none. Changes nothing."""
+        return self._left_s(self._kept) if self._kept else 0.0
 
     def keep(self) -> float:
         """As `left_s`, for the daemon: also writes down the time spent, and ends a pause that is over."""
-        kept = self._read()
-        if kept is None:
-            return 0.0
-        left_s = self._left_s(kept)
-        if left_s <= 0.0:
+        kept, left_s = self._kept, self.left_s()
+        if kept is not None and left_s <= 0.0:
             self.end()
-        elif kept.boot != self._clock.boot or kept.left_s - left_s >= WRITE_EVERY_S:
-            self._write(_Kept(left_s, self._clock.boot, self._clock.mono_ms(), kept.ends_at))
+        elif kept is not None and (kept.boot != self._clock.boot or kept.left_s - left_s >= WRITE_EVERY_S):
+            self._keep(_Kept(left_s, self._clock.boot, self._clock.mono_ms(), kept.ends_at))
         return left_s
 
     def _left_s(self, kept: _Kept) -> float:
@@ -92,8 +89,16 @@ class Pause:
             log.warning("pause_not_read", file=str(self._file), error=type(error).__name__)
             return None
 
-    def _write(self, kept: _Kept) -> None:
-        write_safely(os.fsencode(self._file), msgspec.json.encode(kept))
+    def _keep(self, kept: _Kept | None) -> None:
+        """Note it here, and in the file. A full disk must not stop deliveries: then it ends with this process."""
+        self._kept = kept
+        try:
+            if kept is None:
+                self._file.unlink(missing_ok=True)
+            else:
+                write_safely(os.fsencode(self._file), msgspec.json.encode(kept))
+        except OSError as error:
+            log.warning("pause_not_written", file=str(self._file), error=error.strerror)
 
 
 def duration_s(text: str) -> float | None:

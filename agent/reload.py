@@ -96,7 +96,7 @@ class Renewed(Generic[AnyPart]):
             self._wanted = wanted
             self._replace(wanted)
         if self._part is None:
-            self._part = self._build(self._config)
+            self._part = self._build_again()
         return self._part.step()
 
     def close(self) -> None:
@@ -104,6 +104,13 @@ class Renewed(Generic[AnyPart]):
         if self._part is not None:
             self._part.close()
             self._part = None
+
+    def _build_again(self) -> AnyPart:
+        """Go back to the last good config. Raises LocalFault: what it names may be gone meanwhile, but not for good."""
+        try:
+            return self._build(self._config)
+        except Misconfigured as fault:
+            raise LocalFault(str(fault)) from fault
 
     def _replace(self, config: Config) -> None:
         self.close()  # first: both may need the same port or folder

@@ -31,7 +31,10 @@ def check(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
 
     Keys that the file leaves out are marked as defaults. What is secret is not shown. Exit status: 0 good, 1 not.
     """
+    from agent.transport import client_of  # noqa: PLC0415
+
     loaded = load(config)
+    client_of(loaded).close()  # proxy and authority are good, too
     if as_json:
         typer.echo(orjson.dumps(dict(_places(loaded)) | {key: value for key, value, _ in _keys(loaded)}).decode())
         return

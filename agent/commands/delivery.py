@@ -16,6 +16,9 @@ from agent.orders import Order, Orders, PauseOrder, SendOrder
 from agent.pause import PAUSE_MAX_S, Pause, duration_s
 
 OBEYED_WITHIN_S = 5.0
+TOLD_WITHIN_S = 5.0
+"""The daemon publishes what it noted within seconds; without its word, what is left tells."""
+
 LOOK_S = 0.2
 NOT_RUNNING = "the agent is not running: start it (systemctl start scout-agent)"
 
@@ -69,7 +72,7 @@ def _sent(config: Config, clock: Clock) -> Iterator[str]:
     from agent.spool import read_state  # noqa: PLC0415
 
     order = SendOrder(f"{random.SystemRandom().getrandbits(64):016x}")
-    ended, shown = None, -1
+    ended, shown, done_s = None, -1, float("inf")
     while True:
         state = read_state(config.spool_file)
         left = state.unsealed_rows + state.waiting_rows
@@ -83,7 +86,11 @@ def _sent(config: Config, clock: Clock) -> Iterator[str]:
         if not is_running(config.spool_file.parent):
             raise LocalFault(f"the agent stopped meanwhile: {NOT_RUNNING}")
         clock.sleep(LOOK_S)
-        ended = _ended(config, order)
+        if not Orders(config.spool_file.parent).is_open(SendOrder):
+            done_s = min(done_s, clock.monotonic_s())
+            ended = _told(config, order)
+            if ended is None and clock.monotonic_s() - done_s > TOLD_WITHIN_S:
+                ended = ReportedSend(order.id, left == 0, "see scout-agent status")
     if not ended.is_delivered:
         raise LocalFault(f"not delivered: {ended.message}. The agent goes on trying by itself")
     if state.set_aside_rows:
@@ -91,7 +98,8 @@ def _sent(config: Config, clock: Clock) -> Iterator[str]:
     yield "Delivered."
 
 
-def _ended(config: Config, order: SendOrder) -> ReportedSend | None:
+def _told(config: Config, order: SendOrder) -> ReportedSend | None:
+    """How the order ended, in the daemon's word; None until it is published."""
     from agent.published import published_for  # noqa: PLC0415
 
     published = published_for(config.device.id, config.spool_file.parent)

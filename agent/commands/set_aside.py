@@ -23,7 +23,7 @@ def show(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
         typer.echo(msgspec.json.encode({"batches": batches}).decode())
         return
     for batch in batches:
-        typer.echo(f"{batch.key}  {batch.rows:,} sales, refused {batch.refusals} times, set aside {batch.since}")
+        typer.echo(f"{batch.key}  {batch.rows:,} sales, refused {batch.refusals} times, since {batch.since or '?'}")
         typer.echo(f"    {batch.reason}")
     if not batches:
         typer.echo("Nothing is set aside.")

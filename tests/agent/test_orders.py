@@ -113,6 +113,17 @@ def test_without_the_folder_the_technician_hears_what_to_do(tmp_path: Path) -> N
         Orders(tmp_path).give(PauseOrder(1.0))
 
 
+def test_where_the_folder_cannot_be_made_all_else_works(tmp_path: Path) -> None:
+    """A full disk costs orders, not sales."""
+    (tmp_path / "spool").touch()
+    orders = Orders(tmp_path / "spool")
+    with capture_logs() as logs:
+        orders.prepare()
+
+    assert [log["event"] for log in logs] == ["no_orders"]
+    assert orders.take(PauseOrder) is None
+
+
 @pytest.mark.root
 def test_a_member_of_the_agents_group_may_give_orders_and_nobody_else() -> None:
     """Without root, and whatever the umask; the agent can read and remove what they leave."""

@@ -84,3 +84,36 @@ def test_a_single_path_stays_however_often_it_fails(clock: FakeClock, path: str)
     route = a_route(clock, path)
     assert {route.failed(path) for _ in range(50)} == {path}
     assert route.choose() == path
+
+
+def test_a_batch_that_was_refused_on_one_path_takes_another_that_works(clock: FakeClock) -> None:
+    """Only while that one works: a path that is down must not keep it waiting."""
+    route = a_route(clock, "bucket", "endpoint")
+    assert route.choose(avoiding="bucket") == "endpoint"
+    assert route.choose(avoiding="endpoint") == "bucket"
+    route.failed("endpoint")
+    assert route.choose(avoiding="bucket") == "bucket"
+    assert a_route(clock, "bucket").choose(avoiding="bucket") == "bucket"
+
+
+def test_the_first_path_is_not_asked_again_before_the_time_that_it_asked_for(clock: FakeClock) -> None:
+    """The other one goes on meanwhile."""
+    route = a_route(clock, "bucket", "endpoint")
+    for _ in range(3):
+        route.failed("bucket", at_least_s=3600.0)
+    clock.pass_s(601.0)
+    assert (route.choose(), route.ready_in_s()) == ("endpoint", 0.0)
+    clock.pass_s(3000.0)
+    assert route.choose() == "bucket"
+
+
+def test_a_hurry_ends_a_wait_of_our_own_but_not_one_that_was_asked_for(clock: FakeClock) -> None:
+    """A technician may be impatient; a server that is overloaded, or still storing, may not be pressed."""
+    route = a_route(clock, "bucket", "endpoint")
+    for _ in range(20):
+        route.failed("bucket")
+    route.hurry("bucket")
+    assert (route.active, route.ready_in_s()) == ("bucket", 0.0)
+    route.failed("bucket", at_least_s=60.0)
+    route.hurry("bucket")
+    assert route.ready_in_s() == 60.0

@@ -82,7 +82,18 @@ def test_no_pause_is_longer_than_the_maximum(tmp_path: Path, clock: FakeClock) -
     assert pause.left_s() <= PAUSE_MAX_S
     file = tmp_path / "pause.json"
     file.write_text(file.read_text().replace("86400.0", "1e300"))
-    assert pause.left_s() <= PAUSE_MAX_S
+    assert 0.0 < Pause(tmp_path, clock).left_s() <= PAUSE_MAX_S
+
+
+def test_a_pause_that_cannot_be_written_down_holds_until_the_process_ends(tmp_path: Path, clock: FakeClock) -> None:
+    """A full disk must stop neither the technician nor the loop."""
+    pause = Pause(tmp_path / "gone", clock)
+    pause.begin(3600.0)
+    clock.pass_s(100.0)
+    assert pause.keep() == pytest.approx(3500.0)
+    pause.end()
+
+    assert pause.keep() == 0.0
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"null", b"\xff", b'{"left_s":5}'])

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from agent import config as configuration
 from agent.board import Board, DaemonFacts
 from agent.config import Config
-from agent.errors import LocalFault
+from agent.errors import LocalFault, Misconfigured
 from agent.reload import LiveConfig, Renewed
 
 URL = "http://127.0.0.1:9"
@@ -170,13 +170,16 @@ def test_a_part_that_cannot_be_built_anew_goes_on_as_before(tmp_path: Path, live
     assert board.facts.config_refused is None
 
 
-def test_a_part_that_cannot_be_built_at_all_is_tried_again_at_the_next_step(tmp_path: Path, live: LiveConfig) -> None:
-    """A card that is full for a minute must not end the daemon."""
+@pytest.mark.parametrize("fault", [LocalFault("the disk is full"), Misconfigured("upload.ca_file: the disk is full")])
+def test_a_part_that_cannot_be_built_at_all_is_tried_again_at_the_next_step(
+    tmp_path: Path, live: LiveConfig, fault: LocalFault | Misconfigured
+) -> None:
+    """A card that is full for a minute, or an authority that is gone, must not end the daemon."""
     is_full = [False]
 
     def build(config: Config) -> FakePart:
         if is_full[0]:
-            raise LocalFault("the disk is full")
+            raise fault
         return FakePart(config)
 
     part = following(live, build)

@@ -14,7 +14,7 @@ from house import Server, Shop, stop, tail, wait_for, wait_until_drained
 from test_kills import Feeder
 
 SEED = 20261125
-MET_TIMES = 3  # so often each fault is met before it ends
+MET_TIMES = 2  # so often each fault is met before it ends
 RECOVERED_WITHIN_S = 20.0
 PORTAL = b"<!doctype html><title>Free WiFi</title>Please accept our terms"
 LOCKED = b'{"statusCode":"503","code":"LockTimeout","message":"acquiring lock timeout"}'
@@ -57,8 +57,8 @@ class Agent(Shop):
         text = self.config.read_text().partition("# end\n")[0].splitlines()
         keys = {
             "base_url": f'base_url = "{base_url}"',
-            "retry_wait_max_s": f'retry_wait_max_s = 0.3\nstall_timeout_s = 0.6\nca_file = "{ca_file}"',
-            "interval_s": "interval_s = 0.5",
+            "retry_wait_max_s": f'retry_wait_max_s = 0.2\nstall_timeout_s = 0.5\nca_file = "{ca_file}"',
+            "interval_s": "interval_s = 0.3",
             "age_max_s": "age_max_s = 0.1",
         }
         known = ("stall_timeout_s", "ca_file")
