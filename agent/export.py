@@ -16,6 +16,7 @@ import gzip
 import hashlib
 import os
 import random
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def _export(
     for done, batch in enumerate(batches):
         progress(done, len(batches))
         try:
-            jsonl = spool.body(batch)
+            jsonl = _body(spool, batch)
         except SpoolDamaged as fault:
             if spool.keeps(batch):  # else it was settled and forgotten meanwhile
                 problems.append(str(fault))
@@ -112,6 +113,14 @@ def _export(
     size = sum(entry.bytes for entry in entries)
     same_storage = directory.stat().st_dev == config.spool_file.stat().st_dev
     return Exported(str(directory), len(entries), rows, size, len(entries) - new, same_storage, tuple(problems))
+
+
+def _body(spool: Spool, batch: Batch) -> bytes:
+    """Read a batch. A page that the card no longer gives back is one batch's trouble, not the export's."""
+    try:
+        return spool.body(batch)
+    except sqlite3.DatabaseError as error:
+        raise SpoolDamaged(f"batch {batch.name.key} can't be read from the card: {error}") from error
 
 
 def _seal_all(config: Config, spool: Spool) -> list[str]:

@@ -11,6 +11,7 @@ May be relied on:
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from server.bucket import Bucket, ObjectExists
 from server.database import named_queries
 from server.errors import ServerError
 from server.loader import load_keys
-from server.reading import Unreadable, read_object
+from server.reading import Unreadable, device_of, read_object
 from server.stick import Found, Problem, Refused, Stick, key_of, look_through, read
 from wire.batch import BatchName, NotABatchName
 
@@ -125,19 +126,17 @@ def import_paths(pool: ConnectionPool, bucket: Bucket, paths: Sequence[Path], *,
 
 def _fleet(pool: ConnectionPool, stick: Stick) -> _Fleet:
     queries = named_queries("importing")
-    devices = {path.parts[-2] for path in stick.files}
-    epochs = {name.epoch for path in stick.files if (name := _name_of(path))}
+    devices: set[str] = set()
+    epochs: set[str] = set()
+    for path in stick.files:
+        with suppress(Refused, NotABatchName):  # reading it will say why
+            key = key_of(path)
+            devices.add(device_of(key))
+            epochs.add(BatchName.parse(key).epoch)
     with pool.connection() as connection:
         known = connection.execute(queries["known_devices"], {"device_id": list(devices)})
         owners = connection.execute(queries["owners"], {"epoch": list(epochs)})
         return _Fleet(frozenset(device for (device,) in known), dict(owners.fetchall()))
-
-
-def _name_of(path: Path) -> BatchName | None:
-    try:
-        return BatchName.parse(key_of(path))
-    except (Refused, NotABatchName):
-        return None
 
 
 def _refuse_strangers(stick: Stick, fleet: _Fleet, path: Path, found: Found) -> None:
@@ -165,7 +164,8 @@ def _put(bucket: Bucket, found: Found, *, dry_run: bool) -> tuple[str, bool]:
                 return key, False
         except OSError as error:
             raise ServerError(
-                f"the bucket can't be used: {error.strerror}. Run this as root or as the server's own account."
+                f"the bucket can't be used: {error.strerror}. It needs room, and an account that may write there: "
+                "root or the server's own."
             ) from error
     raise Refused("the bucket holds something else under this name")
 

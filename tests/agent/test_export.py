@@ -201,6 +201,26 @@ def test_a_batch_that_the_card_damaged_holds_up_no_other(
     assert [batch.exported for batch in spool.kept(settled=False)] == [False, True]
 
 
+def test_a_page_that_the_card_gives_back_as_rubbish_holds_up_no_other_batch(
+    config: configuration.Config, clock: FakeClock, stick: Path
+) -> None:
+    """Export is what rescues the sales of a dying card."""
+    with_batches(config, clock, 40)
+    content = bytearray(config.spool_file.read_bytes())
+    found = [content.find(b'"transaction_id": "t-%d"' % number) for number in (10, 20)]
+    assert min(found) > 0
+    for place in found:
+        page = place // 4096 * 4096
+        content[page : page + 4096] = b"\xff" * 4096
+    config.spool_file.write_bytes(content)
+    done = to_stick(config, stick, clock)
+
+    assert 30 <= len(numbers(stick)) < 40
+    assert len(done.problems) == 40 - len(numbers(stick))
+    assert done.batches == len(numbers(stick))
+    assert_verified(stick)
+
+
 def test_every_name_is_one_that_a_fat_file_system_takes(
     config: configuration.Config, spool: Spool, clock: FakeClock, stick: Path
 ) -> None:

@@ -296,6 +296,8 @@ def test_hostile_names_and_links_are_refused(
     os.mkfifo(folder / "pipe.jsonl")
     (folder / "ev..il\\x.jsonl").write_bytes(b"{}")
     (folder / "b\udcff.jsonl").write_bytes(b"{}")
+    (stick / "2026-01-20" / "pi\udcff").mkdir()
+    (stick / "2026-01-20" / "pi\udcff" / "y.jsonl").write_bytes(b"{}")
     (folder / "new\nline.jsonl").write_bytes(b"{}")
     (stick / "2026-01-20" / "PI-05").mkdir()
     (stick / "2026-01-20" / "PI-05" / "x.jsonl").write_bytes(b"{}")
@@ -315,6 +317,7 @@ def test_hostile_names_and_links_are_refused(
         ("refused", "new\nline.jsonl"),
         ("refused", "pipe.jsonl"),
         ("refused", "x.jsonl"),
+        ("refused", "y.jsonl"),
     ]
     assert [info.key for info in bucket.list("")] == [name.key]
 
