@@ -138,6 +138,7 @@ def run(config: Config, *, clock: Clock, rng: random.Random) -> None:
     manager, progress = Manager(os.environ), Progress(_limits_s(config), clock)
     intake_spool = Spool(config.spool_file, config.device.id, clock=clock, rng=rng)
     delivery_spool = Spool(config.spool_file, config.device.id, clock=clock, rng=rng)
+    supervised_spool = Spool(config.spool_file, config.device.id, clock=clock, rng=rng)
     intake = Intake(_sources(config, intake_spool, wakes[0].set, clock=clock, rng=rng))
     client = httpx.Client(
         timeout=httpx.Timeout(config.upload.stall_timeout_s, connect=config.upload.connect_timeout_s),
@@ -160,7 +161,7 @@ def run(config: Config, *, clock: Clock, rng: random.Random) -> None:
         supervise(
             manager,
             progress,
-            words=lambda: backlog_in_words(config.spool_file),
+            words=lambda: backlog_in_words(supervised_spool),
             look_again=wake_all,
             stacks_to=sys.stderr,
         )

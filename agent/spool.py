@@ -263,6 +263,11 @@ class Spool:
         """Count what the spool holds."""
         return _state(self._connection, self._path)
 
+    def backlog(self) -> tuple[int, int]:
+        """Records that are not sent, and those that await their receipt. Cheap to ask, and writes nothing."""
+        unsent_rows, accepted_rows = self._connection.execute(_SQL["backlog"]).fetchone()
+        return unsent_rows, accepted_rows
+
     def epoch_states(self) -> tuple[EpochState, ...]:
         """Each epoch's head and its runs that are not settled, as the heartbeat reports them."""
         with self._reading():
@@ -420,27 +425,13 @@ class Spool:
 
 
 def read_state(path: Path) -> SpoolState:
-    """Count what a spool holds without writing to it, whether the daemon runs or not. Raises LocalFault."""
-    with _looking(path) as connection:
-        return _state(connection, path)
-
-
-def read_backlog(path: Path) -> tuple[int, int]:
-    """Records that are not sent, and those that await their receipt; cheap to ask. Raises LocalFault."""
-    with _looking(path) as connection:
-        unsent_rows, accepted_rows = connection.execute(_SQL["backlog"]).fetchone()
-    return unsent_rows, accepted_rows
-
-
-@contextmanager
-def _looking(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a spool so that it can't be written to."""
+    """Count what a spool holds without writing to it, whether the daemon runs or not."""
     if not path.exists():
         raise LocalFault(f"{path} does not exist: no sale was ever taken here, or the config names another place.")
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
     connection.row_factory = sqlite3.Row
     try:
-        yield connection
+        return _state(connection, path)
     except sqlite3.Error as error:
         raise LocalFault(f"{path}: {error}") from error
     finally:
