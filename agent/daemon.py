@@ -105,6 +105,7 @@ def _run(config_file: Path, config: Config, *, clock: Clock, rng: random.Random)
         # Not closed: a loop that hangs may be using one when the process ends, and nothing committed hangs on it.
         intake_spool = Spool(config.spool_file, config.device.id, clock=clock, rng=rng, space=space)
         delivery_spool = Spool(config.spool_file, config.device.id, clock=clock, rng=rng, space=space)
+        supervised_spool = Spool(config.spool_file, config.device.id, clock=clock, rng=rng)
 
         def build_intake(config: Config) -> Intake:
             space.limits = limits_of(config)
@@ -149,7 +150,7 @@ def _run(config_file: Path, config: Config, *, clock: Clock, rng: random.Random)
         supervise(
             Manager(os.environ),
             progress,
-            words=lambda: backlog_in_words(config.spool_file),
+            words=lambda: backlog_in_words(supervised_spool),
             look_again=look_again,
             stacks_to=sys.stderr,
         )

@@ -410,6 +410,11 @@ class Spool(SpoolConnection):
         """Count what the spool holds."""
         return state_of(self._connection, self._path)
 
+    def backlog(self) -> tuple[int, int]:
+        """Records that are not sent, and those that await their receipt. Cheap to ask, and writes nothing."""
+        unsent_rows, accepted_rows = self._connection.execute(SQL["backlog"]).fetchone()
+        return unsent_rows, accepted_rows
+
     def epoch_states(self) -> tuple[EpochState, ...]:
         """Each epoch's head and its runs that are not settled, as the heartbeat reports them."""
         with self._reading():
@@ -534,13 +539,6 @@ def read_state(path: Path) -> SpoolState:
     """Count what a spool holds without writing to it, whether the daemon runs or not."""
     with reading_database(path) as connection:
         return state_of(connection, path)
-
-
-def read_backlog(path: Path) -> tuple[int, int]:
-    """Records that are not sent, and those that await their receipt; cheap to ask. Raises LocalFault."""
-    with reading_database(path) as connection:
-        unsent_rows, accepted_rows = connection.execute(SQL["backlog"]).fetchone()
-    return unsent_rows, accepted_rows
 
 
 def read_set_aside(path: Path) -> list[SetAside]:

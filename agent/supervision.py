@@ -7,15 +7,14 @@ again in time is forgiven. Idle, this costs one wake-up in `CHECK_S` seconds.
 
 import faulthandler
 import signal
+import sqlite3
 from collections.abc import Callable
-from pathlib import Path
 from typing import TextIO
 
 import structlog
 
-from agent.errors import LocalFault
 from agent.progress import Progress
-from agent.spool import read_backlog
+from agent.spool import Spool
 from agent.systemd import Manager
 
 CHECK_S = 30.0
@@ -67,12 +66,15 @@ def _check(manager: Manager, progress: Progress, known: set[str], stacks_to: Tex
     return set(hung)
 
 
-def backlog_in_words(spool_file: Path) -> str:
-    """What waits in the spool, for a person who asks systemd."""
+def backlog_in_words(spool: Spool) -> str:
+    """What waits in the spool, for a person who asks systemd.
+
+    The connection is kept: each new one touches a page of the spool's index, and so the card, though it only reads.
+    """
     try:
-        unsent_rows, accepted_rows = read_backlog(spool_file)
-    except LocalFault as fault:
-        return str(fault)
+        unsent_rows, accepted_rows = spool.backlog()
+    except sqlite3.Error as fault:
+        return f"The spool can't be read: {fault}"
     if not (unsent_rows or accepted_rows):
         return "Every sale is delivered and receipted."
     return f"{unsent_rows:,} sales wait to be sent, {accepted_rows:,} for their receipt."

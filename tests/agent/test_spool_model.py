@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from agent.intake import TakenFile
-from agent.spool import Batch, SealLimits, read_backlog
+from agent.spool import Batch, SealLimits
 from wire.batch import BatchName
 from wire.record import format_instant, from_line
 
@@ -230,7 +230,7 @@ class SpoolModel(RuleBasedStateMachine):
         if not hasattr(self, "spool"):
             return
         state = self.spool.state()
-        assert read_backlog(self.folder / "spool.db") == (state.unsent_rows, state.accepted_rows)
+        assert self.spool.backlog() == (state.unsent_rows, state.accepted_rows)
 
     @invariant()
     def every_batch_is_as_it_was_sealed(self) -> None:
