@@ -9,8 +9,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from agent.intake import TailMark
+from agent.sources.listing import Entry
 from agent.sources.proof import begin_alike, fits, says_enough
-from agent.sources.tailed_file import FIRST_BYTES, Entry, TailedFile
+from agent.sources.tailed_file import FIRST_BYTES, TailedFile
 
 
 class Changing(Exception):

@@ -45,11 +45,6 @@ def says_enough(descriptor: int, size: int) -> bool:
     return sum(map(len, lines)) >= SAYING_BYTES
 
 
-def inode_of(status: os.stat_result) -> int:
-    """A file's inode as SQLite can store it. What that makes equal, the content tells apart."""
-    return status.st_ino & (2**63 - 1)
-
-
 def first_beyond_nuls(descriptor: int, start: int, end: int) -> int:
     """Position of the first byte from `start` on that is not NUL, or `end`. Raises OSError.
 

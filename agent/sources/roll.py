@@ -20,17 +20,17 @@ is made of it:
 | moved away or deleted, while not open    | gone                                             | its mark waits       |
 | a symbolic link, a folder, a pipe        | it isn't a file                                  | left alone           |
 
-Only names that end in `.jsonl` begin anew; under which names a content goes on doesn't matter. A copy that is no part
-of a rotation settles after SETTLE_S: it was read already if its bytes say enough, and else it is a new file.
+Only names that end in `.jsonl` begin anew; under which names a content goes on doesn't matter. What nobody looked at
+before it lost such a name, or was compressed, isn't read. A copy that is no part of a rotation settles after SETTLE_S:
+it was read already if its bytes say enough, and else it is a new file.
 
 Marks without a file are kept, for what is unmounted comes back; of more than UNCLAIMED_MAX the oldest are dropped.
 
-No byte counts as there before the folder was looked at once more: so a copy that ends before it was seen before it
-was read, and is known even if the original is truncated and the agent killed right after.
+No byte is read before the folder was looked at once more: so a copy that ends before that byte is met first, and is
+known though the original is truncated and the agent killed right after.
 """
 
 import os
-import stat
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -39,9 +39,10 @@ import structlog
 from agent.clock import Clock
 from agent.intake import DroppedMark, Note, TailMark
 from agent.sources.copies import Changing, continued_here, mark_of_copy, original_of
-from agent.sources.proof import fits, inode_of, proof_at
+from agent.sources.listing import Entry, Signature, list_files, open_file, signature_of, sync_file
+from agent.sources.proof import fits, proof_at
 from agent.sources.rejected import shown
-from agent.sources.tailed_file import FIRST_BYTES, Entry, Signature, TailedFile, open_file, signature_of, sync_file
+from agent.sources.tailed_file import FIRST_BYTES, TailedFile
 
 SETTLE_S = 60.0
 """A copy of which nobody truncated the original, and a file that was renamed, is final when it rests for so long."""
@@ -123,7 +124,7 @@ class Roll:
         for file in self._files.values():
             file.limit = file.size if file.descriptor is None else os.fstat(file.descriptor).st_size
         self._see_place()
-        self._entries = self._listed()
+        self._entries = list_files(self._folder, {inode: file.mark.name for inode, file in self._files.items()})
         self._see_gone()
         unknown = self._undecided(self._is_same, self._entries.values())
         # Whatever has a mark finds it first; then it can be said of the others what they are.
@@ -160,24 +161,6 @@ class Roll:
             log.warning("file_not_taken", file=shown(name), error=error.strerror)
 
     # What is there
-
-    def _listed(self) -> dict[int, Entry]:
-        found: dict[int, Entry] = {}
-        with os.scandir(self._folder) as listing:
-            for listed in listing:
-                try:
-                    status = listed.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                entry = Entry(listed.path, listed.name, inode_of(status), status.st_size, signature_of(status))
-                if stat.S_ISREG(status.st_mode) and self._is_better(entry, found.get(entry.inode)):
-                    found[entry.inode] = entry
-        return found
-
-    def _is_better(self, entry: Entry, other: Entry | None) -> bool:
-        """Of a file's several names that one counts under which it was met."""
-        file = self._files.get(entry.inode)
-        return other is None or (entry.name == file.mark.name if file else entry.is_tills)
 
     def _see_place(self) -> None:
         """Leave every file when another folder lies at the path: what was unmounted comes back as it was."""
@@ -235,51 +218,46 @@ class Roll:
         descriptor = open_file(entry.path, entry.inode)
         try:
             mark = max((mark for mark in marks if fits(descriptor, mark)), key=lambda mark: mark.number, default=None)
-        except OSError:
-            os.close(descriptor)
-            raise
-        if mark is None or not mark.bytes_taken:  # nothing was read, so nothing is known
-            os.close(descriptor)
-            return False
-        del self._unclaimed[mark.number]
-        self._claim(entry, mark, descriptor)
-        return True
+            if mark is not None and mark.bytes_taken:  # else nothing of it was read, and nothing is known
+                self._claim(entry, mark, descriptor)
+        finally:
+            self._close_unless_followed(entry, descriptor)
+        return entry.inode in self._files
 
     def _meet(self, entry: Entry) -> bool:
         """Give a file that nothing is known of the mark that it needs, if it needs one."""
         if entry == self._strangers.get(entry.inode):
             return True
         descriptor = open_file(entry.path, entry.inode)
-        mark = None
         try:
-            mark = self._mark_for(entry, descriptor)
+            mark = self._moved_mark(entry, descriptor) or self._first_mark(entry, descriptor)
             if mark is not None:
                 self._claim(entry, self._noted(mark, descriptor), descriptor)
+            else:
+                self._strangers[entry.inode] = entry
         finally:
-            if entry.inode not in self._files:
-                os.close(descriptor)
-        if mark is None:
-            self._strangers[entry.inode] = entry
+            self._close_unless_followed(entry, descriptor)
         return True
 
-    def _mark_for(self, entry: Entry, descriptor: int) -> TailMark | None:
-        gone = {
-            file.mark.number: file for file in self.files if file.is_gone and not file.has_rest and not file.is_copy
-        }
-        marks = [*self._unclaimed.values(), *(file.mark for file in gone.values())]
-        mark = continued_here(entry, descriptor, [mark for mark in marks if mark.copy_of is None], self._entries)
-        if mark is not None:
-            if mark.number in gone:
-                self._leave(gone[mark.number])
-            del self._unclaimed[mark.number]
-            log.info("file_continued", file=shown(entry.name), bytes_taken=mark.bytes_taken)
-            return replace(mark, inode=entry.inode)
-        # Met before, but nothing of it was read.
+    def _moved_mark(self, entry: Entry, descriptor: int) -> TailMark | None:
+        """The mark of a content that was elsewhere."""
+        gone = [file.mark for file in self.files if file.is_gone and not file.has_rest and not file.is_copy]
+        known = [mark for mark in self._unclaimed.values() if mark.copy_of is None]
+        mark = continued_here(entry, descriptor, [*gone, *known], self._entries)
+        if mark is None:
+            return None
+        log.info("file_continued", file=shown(entry.name), bytes_taken=mark.bytes_taken)
+        return replace(mark, inode=entry.inode)
+
+    def _first_mark(self, entry: Entry, descriptor: int) -> TailMark | None:
+        """The mark of a content that is new, or so far a copy."""
+        # One met before, of which nothing was read, keeps its number: what was refused is named by it.
         met = next((m for m in self._unclaimed.values() if m.inode == entry.inode and not m.bytes_taken), None)
         if not entry.size or not (met or entry.is_tills):
             return None
         original = original_of(entry, descriptor, self.files)
-        mark = self._unclaimed.pop(met.number) if met else self._new_mark(entry)
+        mark = met or TailMark(self._next_number, entry.inode, entry.name)
+        self._next_number = max(self._next_number, mark.number + 1)
         if original is None:
             log.info("file_met", file=shown(entry.name))
             return mark
@@ -296,37 +274,46 @@ class Roll:
         mark = mark_of_copy(file, original, left, self._entries, is_settled=is_settled)
         if mark == file.mark:
             return True
+        mark = self._noted(mark, file.open())
         if mark.number != file.mark.number:
             self._notes.append(DroppedMark(file.mark.number))
             del self._unclaimed[mark.number]
-        file.mark = self._noted(mark, file.open())
+        file.mark = mark
         file.read_to = mark.bytes_taken
         log.info("copy_judged", file=shown(file.name), is_copy=mark.bytes_taken > 0, bytes_taken=mark.bytes_taken)
         return True
 
     # Marks
 
-    def _new_mark(self, entry: Entry) -> TailMark:
-        mark = TailMark(self._next_number, entry.inode, entry.name)
-        self._next_number += 1
-        return mark
-
     def _noted(self, mark: TailMark, descriptor: int) -> TailMark:
-        """Prove a mark on its file and let it be committed. Only what is on the card may be marked as taken."""
+        """Prove a mark on its file and let it be committed.
+
+        Only what is on the card may be marked as taken, and a truncation must be before a mark says so: else the
+        old content came back after a cut, and nobody knew it.
+        """
         if mark.bytes_taken:
             head, near = proof_at(descriptor, mark.bytes_taken)
             mark = replace(mark, head=head, near=near)
-        sync_file(descriptor)
+        if mark.bytes_taken or any(other.inode == mark.inode for other in self._unclaimed.values()):
+            sync_file(descriptor)
         self._notes.append(mark)
         return mark
 
     def _claim(self, entry: Entry, mark: TailMark, descriptor: int) -> None:
         """Follow a file under a mark. Nothing of it is read before the next look."""
-        file = TailedFile(entry.path, entry.name, mark, descriptor)
+        first = os.pread(descriptor, FIRST_BYTES, 0)
+        for other in self.files:
+            if other.mark.number == mark.number:  # its content went on here
+                self._leave(other)
+        self._unclaimed.pop(mark.number, None)
+        file = TailedFile(entry.path, entry.name, mark, descriptor, first=first)
         self._see(file, entry.size, entry.signature)
-        file.first = os.pread(descriptor, FIRST_BYTES, 0)
         self._files[entry.inode] = file
         self._hold_few()
+
+    def _close_unless_followed(self, entry: Entry, descriptor: int) -> None:
+        if entry.inode not in self._files:
+            os.close(descriptor)
 
     def _leave(self, file: TailedFile) -> None:
         """Follow a file no more. Its mark waits for the content to be seen again."""

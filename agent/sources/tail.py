@@ -10,7 +10,7 @@ May be relied on
   marked as taken; the file would look like another one and all its sales be taken twice.
 - Nothing is written into the till's folder, which may be read-only. What can't be taken goes, with its reason, into
   rejected/ in the spool's directory, before the rest counts as taken.
-- A step takes at most GROUP_BYTES in one commit, each file having its turn.
+- A step takes at most GROUP_BYTES of GROUP_FILES in one commit, each file having its turn.
 
 Notifications only shorten the wait: every step looks at the folder itself.
 """
@@ -24,13 +24,16 @@ from watchdog.events import FileCreatedEvent, FileDeletedEvent, FileModifiedEven
 from agent.clock import Clock
 from agent.errors import LocalFault
 from agent.intake import TailStore, Tally, no_tally
+from agent.sources.listing import sync_file
 from agent.sources.rejected import set_beside
 from agent.sources.roll import Roll
-from agent.sources.tailed_file import TailedFile, sync_file
+from agent.sources.tailed_file import TailedFile
 from agent.sources.turn import TURN_BYTES, Turn, take_turn
 from agent.sources.watch import FolderWatch
 
+GROUP_FILES = 100
 GROUP_BYTES = 4 * TURN_BYTES
+"""What one commit holds at most: each file is synced for itself, and other sources wait meanwhile."""
 
 GROUP_S = 0.2
 """At least so long between two commits: each syncs a file and the spool, and a till may write line by line."""
@@ -121,16 +124,18 @@ class TailSource:
 
     def _take_turns(self, roll: Roll) -> list[tuple[TailedFile, Turn]]:
         """Read a turn of each file that has news, those first that waited longest."""
-        taken, bytes_left = [], GROUP_BYTES
+        taken: list[tuple[TailedFile, Turn]] = []
+        bytes_left = GROUP_BYTES
         for file in sorted(roll.files, key=lambda file: (file.turn, file.changed_ns)):
             is_final = roll.is_final(file)
-            if bytes_left <= 0 or not (is_final or file.has_news):
+            if bytes_left <= 0 or len(taken) >= GROUP_FILES or not (is_final or file.has_news):
                 continue
             self._turns_taken += 1
             file.turn = self._turns_taken
             try:
                 turn = take_turn(file.open(), file.mark, file.limit, is_final=is_final)
-                sync_file(file.open())
+                if turn:
+                    sync_file(file.open())
             except OSError as error:
                 roll.put_off(file, error)
                 continue

@@ -1,41 +1,13 @@
-"""A file in a till's folder: as the folder lists it, and as it is followed once its content has a mark."""
+"""A file in a till's folder as it is followed, once its content has a mark."""
 
-import errno
 import os
 from dataclasses import dataclass
 
 from agent.intake import TailMark
-from agent.sources.proof import inode_of
-
-SUFFIX = b".jsonl"
+from agent.sources.listing import Signature, open_file
 
 FIRST_BYTES = 256
 """Kept in memory of each file: most files are told apart by them without being read again."""
-
-_NOTHING_TO_SYNC = {errno.EROFS, errno.EINVAL}
-"""What is read-only, or can't be synced at all, isn't made more durable by waiting."""
-
-Signature = tuple[int, int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A file as the folder lists it."""
-
-    path: bytes
-    name: bytes
-    inode: int
-    size: int
-    signature: Signature
-
-    @property
-    def is_tills(self) -> bool:
-        """Whether a till's file begins under such a name."""
-        return self.name.endswith(SUFFIX) and not self.name.startswith(b".")
-
-    def originality(self) -> tuple[int, int, int]:
-        """Of two files with one content the lower one is the original: longer, earlier, or of a shorter name."""
-        return -self.size, self.signature[2], len(self.name)
 
 
 @dataclass(slots=True)
@@ -93,26 +65,3 @@ class TailedFile:
         if self.descriptor is not None:
             os.close(self.descriptor)
             self.descriptor = None
-
-
-def open_file(path: bytes, inode: int) -> int:
-    """Open the file that was listed. Raises OSError when it can't be read or something else lies there now."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    if inode_of(os.fstat(descriptor)) != inode:
-        os.close(descriptor)
-        raise FileNotFoundError
-    return descriptor
-
-
-def signature_of(status: os.stat_result) -> Signature:
-    """What changes when a file does."""
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-def sync_file(descriptor: int) -> None:
-    """Put on the card what a file holds and how long it is. Raises OSError."""
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _NOTHING_TO_SYNC:
-            raise

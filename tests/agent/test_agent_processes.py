@@ -303,7 +303,11 @@ def test_a_source_in_trouble_stops_neither_the_other_nor_delivery_and_recovers(
     until(lambda: sorted(server.numbers()) == [1, 2], "the sale arrives")
     until(lambda: "local_fault_over" in daemon.events(), "it is over")
     until(lambda: look(config)[0] == 0, "all is well")
+    with (till / "sales.jsonl").open("ab") as file:
+        file.write(b"oops\n")
+    until(lambda: look(config)[1]["rejected_files"] == 1, "what the till wrote wrong is counted")
 
+    assert f"1 files could not be taken whole: see {config.parent}/spool/rejected" in str(look(config)[1]["attention"])
     assert daemon.end(signal.SIGTERM) == 0
     assert "Traceback" not in daemon.log.read_text()
 

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from fakes import FakeClock
 
 from agent.clock import SystemClock
 from agent.errors import LocalFault, SpoolDamaged, SpoolRefused
-from agent.intake import TakenFile
+from agent.intake import DroppedMark, TailMark, TakenFile
 from agent.schema import VERSION
 from agent.spool import SealLimits, Spool, read_state
 from wire.heartbeat import RANGES_MAX
@@ -279,6 +280,22 @@ def test_records_and_the_note_of_their_file_come_together(spool: Spool) -> None:
     assert spool.taken_files() == []
     assert spool.append([], [TakenFile(b"\xff\x00name", 7)]) == 0
     assert spool.bytes_taken(b"\xff\x00name") == 7
+
+
+def test_marks_of_tailed_files_are_kept_replaced_and_dropped(spool: Spool) -> None:
+    """As they were handed over, in the order of their numbers; with the sales of the same commit or not at all."""
+    mark = TailMark(7, 2**63 - 1, b"\xff\x00.jsonl", 2**40, 3, True, b"\x00" * 16, b"\xff" * 16, None)
+    copy = TailMark(3, 1, b"copy.jsonl", 5, copy_of=7)
+    spool.append([sale(1)], [mark, copy])
+    assert spool.tail_marks() == [copy, mark]
+    moved = replace(mark, inode=4, bytes_taken=2**40 + 1, skips_line=False)
+    with pytest.raises(sqlite3.IntegrityError):
+        spool.append([sale(2)], [moved, replace(copy, head=None)])  # type: ignore[arg-type]
+    assert spool.tail_marks() == [copy, mark]
+    spool.append([], [moved, DroppedMark(3)])
+
+    assert spool.tail_marks() == [moved]
+    assert stored(spool) == [1]
 
 
 @pytest.mark.parametrize(

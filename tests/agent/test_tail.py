@@ -3,13 +3,16 @@
 import errno
 import os
 import shutil
+import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
-from agent_kit import sale
+from agent_kit import open_spool, sale
+from disks import tmpfs
 from fakes import FakeClock
 from structlog.testing import capture_logs
 from tail_kit import a_tail, append, catch_up, copy_and_truncate, lines, rejected, settle, stored
@@ -17,7 +20,7 @@ from tail_kit import a_tail, append, catch_up, copy_and_truncate, lines, rejecte
 from agent.errors import LocalFault
 from agent.sources import roll
 from agent.sources.roll import RETRY_S
-from agent.sources.tail import GROUP_BYTES, TailSource
+from agent.sources.tail import GROUP_BYTES, GROUP_FILES, TailSource
 from agent.sources.turn import TURN_BYTES
 from agent.spool import Spool
 from wire.record import PAYLOAD_BYTES_MAX
@@ -359,6 +362,62 @@ def test_equal_files_in_turn_under_one_name_are_all_taken(
     assert stored(spool) == [5] * 6
 
 
+@pytest.mark.parametrize("how", ["renamed", "copied", "copied, then sold"])
+def test_a_rotation_at_any_moment_of_a_step_neither_loses_nor_doubles(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, *, how: str
+) -> None:
+    """Between any two calls by which the source sees a file, for a till waits for nobody."""
+    reached, moment = True, 0
+    while reached:
+        folder, reached = tmp_path / f"{moment}" / "till", False
+        folder.mkdir(parents=True)
+        sales = folder / "sales.jsonl"
+        spool = open_spool(folder.parent / "spool.db", clock)
+        source = a_tail(folder, spool, clock)
+        append(sales, lines(1, 2))
+        catch_up(source, clock)
+        append(sales, lines(3))
+        with monkeypatch.context() as patched:
+            calls = iter(range(moment + 1))
+
+            def rotate() -> None:
+                nonlocal reached
+                if next(calls, -1) != moment:  # noqa: B023  (called here)
+                    return
+                patched.undo()
+                reached = True
+                if how == "renamed":
+                    sales.rename(folder / "sales-1.jsonl")  # noqa: B023
+                else:
+                    copy_and_truncate(sales, folder / "sales-1.jsonl")  # noqa: B023
+                if how != "copied":
+                    append(sales, lines(4))  # noqa: B023
+
+            for name in ("pread", "fstat", "scandir", "open", "fsync", "stat"):
+                patched.setattr(os, name, _after(getattr(os, name), rotate))
+            catch_up(source, clock)
+        append(sales, lines(5))
+        settle(source, clock)
+        source.close()
+
+        assert sorted(stored(spool)) == [1, 2, 3, *([4] if reached and how != "copied" else []), 5]
+        assert rejected(folder) == {}
+        spool.close()
+        moment += 1
+    assert moment > 15
+
+
+def _after(call: Callable[..., Any], happen: Callable[[], None]) -> Callable[..., Any]:
+    """Let something happen after each call."""
+
+    def called(*arguments: Any, **named: Any) -> Any:
+        result = call(*arguments, **named)
+        happen()
+        return result
+
+    return called
+
+
 # Other things that happen to files
 
 
@@ -690,6 +749,22 @@ def test_a_step_is_bounded_and_every_file_has_its_turn(
     assert sorted(stored(spool))[:-1] == list(range(backlog.count(b"\n")))
 
 
+def test_thousands_of_files_met_at_once_share_commits(
+    tail: TailSource, spool: Spool, folder: Path, clock: FakeClock
+) -> None:
+    """Of which none holds up the other sources: what one step syncs is bounded."""
+    count = 3 * GROUP_FILES
+    for number in range(count):
+        append(folder / f"{number}.jsonl", lines(number))
+    tail.step()
+    for step in range(1, 4):
+        clock.pass_s(1.0)
+        tail.step()
+        assert spool.state().head == step * GROUP_FILES
+    assert sorted(stored(spool)) == list(range(count))
+    assert tail.step() > 0
+
+
 def test_a_till_that_writes_line_by_line_does_not_cost_a_commit_each(
     tail: TailSource, spool: Spool, sales: Path, clock: FakeClock
 ) -> None:
@@ -734,3 +809,45 @@ def test_a_till_is_heard_at_once(spool: Spool, sales: Path, clock: FakeClock) ->
     tail.close()
 
     assert stored(spool) == [1, 2, 3]
+
+
+@pytest.mark.root
+def test_a_read_only_folder_is_followed(
+    tail: TailSource, spool: Spool, folder: Path, sales: Path, clock: FakeClock
+) -> None:
+    """Nothing is written there, so nothing has to be; what is refused lies with the spool."""
+    with tmpfs(folder):
+        append(sales, lines(1) + b"oops\n")
+        subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+        catch_up(tail, clock)
+        subprocess.run(["mount", "-o", "remount,rw", folder], check=True)
+        append(sales, lines(2))
+        sales.rename(sales.with_name("sales.jsonl.1"))
+        subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+        catch_up(tail, clock)
+        tail.close()
+
+    assert stored(spool) == [1, 2]
+    assert len(rejected(folder)) == 1
+
+
+@pytest.mark.root
+def test_a_full_disk_takes_nothing_half(spool: Spool, sales: Path, clock: FakeClock, tmp_path: Path) -> None:
+    """What is refused has no room: then the sales beside it wait too, for a line is taken or refused once."""
+    tail = a_tail(sales.parent, spool, clock)
+    with tmpfs(tmp_path / "rejected", size="1m") as place:
+        filler = place / "filler"
+        with pytest.raises(OSError, match="No space left"):
+            filler.write_bytes(b"x" * 2_000_000)
+        append(sales, lines(1) + b"x" * 100_000 + b"\n")
+        for _ in range(2):
+            with pytest.raises(LocalFault, match=r"rejected: No space left on device"):
+                catch_up(tail, clock)
+        filler.unlink()
+        catch_up(tail, clock)
+        append(sales, lines(2))
+        catch_up(tail, clock)
+        tail.close()
+
+        assert stored(spool) == [1, 2]
+        assert len(rejected(sales.parent)) == 1
