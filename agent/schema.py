@@ -76,8 +76,9 @@ def reading_database(path: Path, timeout_s: float = READING_TIMEOUT_S) -> Iterat
         raise SpoolMissing(f"{path} does not exist: no sale was ever taken here") from None
     except PermissionError:
         raise SpoolForbidden(f"{path}: this user may not read it") from None
-    except sqlite3.Error as error:
-        code = error.sqlite_errorcode & 0xFF
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        # Text that is none has no code of SQLite's: what is read is not what was written.
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise SpoolDamaged(f"{path} is damaged: {error}") from error
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):

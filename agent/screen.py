@@ -147,7 +147,10 @@ def _when(seen: Status, at: str | None) -> str:
     """How long before this status, and when."""
     if at is None:
         return "never"
-    age_s = (datetime.fromisoformat(seen.seen_at) - datetime.fromisoformat(at)).total_seconds()
+    try:
+        age_s = (datetime.fromisoformat(seen.seen_at) - datetime.fromisoformat(at)).total_seconds()
+    except (ValueError, TypeError):
+        return f"unknown ({at})"  # a damaged spool may say anything
     return f"{_ago(age_s)} ({shown_time(at)})"
 
 

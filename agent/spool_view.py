@@ -99,9 +99,9 @@ def _age_s(captured_at: str, line: bytes, clock: Clock) -> float | None:
         record = from_line(line)
         if record.boot == clock.boot:
             return (clock.mono_ms() - record.mono_ms) / 1000
-    except RefusedLine:
-        pass  # damaged: what it holds is doctor's matter
-    age_s = (clock.now() - datetime.fromisoformat(captured_at)).total_seconds()
+        age_s = (clock.now() - datetime.fromisoformat(captured_at)).total_seconds()
+    except (RefusedLine, ValueError, TypeError):
+        return None  # damaged: that is doctor's matter
     return age_s if 0 <= age_s < timedelta(days=365).total_seconds() else None
 
 

@@ -14,7 +14,7 @@ from agent import config as configuration
 from agent.board import Board, DaemonFacts
 from agent.delivery import Delivery
 from agent.spool import Spool
-from agent.status import look
+from agent.status import look, places_of
 from agent.transport import client_of
 
 DAY_S = 24 * 3600.0
@@ -61,7 +61,8 @@ class Bench:
 
     def status(self) -> Any:
         """What a technician would see."""
-        return look(self.config, clock=self.clock, version="test")
+        places = places_of(self.config)
+        return look(places, running=False, daemon=None, published=None, clock=self.clock, version="test")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 from agent_kit import environment, write_config
+from typer.testing import CliRunner
 
 from agent import VERSION
 from agent.cli import app
@@ -43,9 +44,9 @@ def scout_agent(*arguments: str, **variables: str) -> subprocess.CompletedProces
 @pytest.mark.parametrize("words", [words for words in commands(app) if words != ("config",)], ids=" ".join)
 def test_help_alone_suffices(words: tuple[str, ...]) -> None:
     """With examples, on 80 columns, and no summary cut off."""
-    done = scout_agent(*words, "--help", COLUMNS="80")
+    done = CliRunner().invoke(app, [*words, "--help"], prog_name="scout-agent", terminal_width=80)
 
-    assert done.returncode == 0
+    assert done.exit_code == 0
     assert max(len(line) for line in done.stdout.splitlines()) <= 80
     assert "Examples:" in done.stdout or "Begin with:" in done.stdout
     assert not re.search(r"\w\.\.\.", done.stdout)

@@ -108,7 +108,7 @@ def test_a_poison_batch_is_set_aside_and_the_others_go_on(make: Callable[..., Be
     status = bench.status()
     assert status.rows_set_aside == 1
     assert status.exit_status == 1 or status.broken
-    assert any("set aside" in text for text in status.attention)
+    assert any("set aside" in problem.message for problem in status.attention)
 
     bench.run_for(DAY_S)
     assert len(poisoned) == bench.config.upload.refusals_max + 1
@@ -313,7 +313,7 @@ def test_a_server_that_was_gone_for_a_day_gets_everything(bench: Bench) -> None:
     bench.run_for(DAY_S)
     assert bench.server.stored == {}
     assert bench.fault().kind == "wait"
-    assert any("more than an hour" in text for text in bench.status().attention)
+    assert any("more than an hour" in problem.message for problem in bench.status().attention)
     bench.server.answer = lambda _path, _body: None
     bench.run_for(600.0)
 

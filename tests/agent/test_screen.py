@@ -52,7 +52,7 @@ def statuses(draw_one: st.DrawFn) -> Status:
         name = getattr(field.type, "__name__", None) if isinstance(field.type, type) else str(field.type)
         kind = (name or "").replace("agent.verdict.", "").replace("agent.board.", "")
         if field.name.endswith("_at"):
-            values[field.name] = draw_one(instants if field.name == "seen_at" else st.none() | instants)
+            values[field.name] = draw_one(instants if field.name == "seen_at" else st.none() | instants | texts)
         else:
             values[field.name] = draw_one(kinds[kind])
     return Status(**values)

@@ -1,5 +1,6 @@
 """A look at the device: with everything in place, and with anything missing."""
 
+import random
 import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
@@ -98,6 +99,46 @@ def test_a_locked_a_damaged_and_a_foreign_spool_are_told_apart(config: Path, clo
     assert codes(foreign) == ["not_running", "spool_of_other_device"]
     assert codes(damaged) == ["not_running", "spool_damaged"]
     assert (damaged.rows_last_hour, damaged.spool_version) == (None, None)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_whatever_a_card_makes_of_the_spool_the_screen_comes(config: Path, clock: FakeClock, seed: int) -> None:
+    """Bits flipped, pages of noise, a file cut short, an older page in place of another: seen or not, but told."""
+    rng, file = random.Random(seed), config.parent / "spool" / "spool.db"
+    fill(config, clock)
+    content = bytearray(file.read_bytes())
+    page = 4096 * rng.randrange(len(content) // 4096)
+    match seed % 4:
+        case 0:
+            for _ in range(200):
+                content[rng.randrange(100, len(content))] ^= 1 << rng.randrange(8)
+        case 1:
+            content[page : page + 4096] = rng.randbytes(4096)
+        case 2:
+            del content[rng.randrange(1, len(content)) :]
+        case 3:
+            content[page : page + 4096] = content[:4096]
+    file.write_bytes(content)
+    status = seen(config, clock)
+
+    assert status.exit_status == 2
+    assert draw(status)[-1].startswith("BROKEN")
+
+
+@pytest.mark.parametrize("column", ["captured_at", "line"])
+@pytest.mark.parametrize("garbage", ["'yesterday'", "cast(x'ff' as text)", "''"])
+def test_a_garbled_record_hides_nothing_else(config: Path, clock: FakeClock, column: str, garbage: str) -> None:
+    """The pages are whole, what they say is not: no exception may stand in the technician's way."""
+    fill(config, clock)
+    changing = sqlite3.connect(config.parent / "spool" / "spool.db")
+    changing.execute(f"update records set {column} = {garbage}")  # noqa: S608
+    changing.execute("update batches set accepted_at = 'noon'")
+    changing.commit()
+    changing.close()
+    status = seen(config, clock)
+
+    assert codes(status)[0] == "not_running"
+    assert "\n".join(draw(status)).count("DO:") == len(codes(status))
 
 
 @pytest.mark.parametrize(
