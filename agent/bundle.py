@@ -82,6 +82,9 @@ def write_bundle(file: Path, parts: Mapping[str, str], secrets: Iterable[str], c
     """Write the parts under their names, readable by the owner alone. Raises LocalFault; an old file stays."""
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise LocalFault(f"{file}: {error.strerror}. Name another file with --bundle.") from None
+    try:
         with os.fdopen(descriptor, "wb") as target, tarfile.open(fileobj=target, mode="w:gz") as archive:
             for name, text in parts.items():
                 content = harmless(text, secrets).encode()
@@ -89,7 +92,8 @@ def write_bundle(file: Path, parts: Mapping[str, str], secrets: Iterable[str], c
                 member.size, member.mode, member.mtime = len(content), 0o600, int(clock.now().timestamp())
                 archive.addfile(member, io.BytesIO(content))
     except OSError as error:
-        raise LocalFault(f"{file}: {error.strerror}. Name another file with --bundle.") from None
+        file.unlink()
+        raise LocalFault(f"{file}: {error.strerror}. Nothing was written.") from None
 
 
 def harmless(text: str, secrets: Iterable[str]) -> str:

@@ -208,7 +208,7 @@ def load(path: Path) -> Config:
             f"{path} does not exist. Copy config.example.toml there, or name another file with --config."
         ) from None
     except PermissionError:
-        raise ConfigForbidden(f"{path}: this user may not read it.") from None
+        raise ConfigForbidden(f"{path}: this user may not read it") from None
     except OSError as error:
         raise Misconfigured(f"{path}: {error.strerror}. The agent's user must be able to read it.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

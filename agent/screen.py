@@ -173,7 +173,9 @@ def _size(size: float) -> str:
 
 
 def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    """Begin as a sentence does, unless it begins with a name that must stay as it is."""
+    begins_with_a_word = text.partition(" ")[0].isalpha()
+    return text[:1].upper() + text[1:] if begins_with_a_word else text
 
 
 def _drawn(row: Row, width: int, *, colours: bool) -> list[str]:

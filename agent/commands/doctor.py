@@ -32,7 +32,11 @@ def doctor(
     as_json: JsonOption = False,
     bundle: Annotated[
         Path | None,
-        typer.Option("--bundle", help="Also write this .tar.gz for those who help. It holds no secret and no sale."),
+        typer.Option(
+            "--bundle",
+            readable=False,
+            help="Also write this .tar.gz for those who help. It holds no secret and no sale.",
+        ),
     ] = None,
 ) -> None:
     """Find out why this device does not deliver.

@@ -18,6 +18,7 @@ ConfigOption = Annotated[
     typer.Option(
         "--config",
         "-c",
+        readable=False,  # who may not read it hears so from us, and what to run
         help=f"Config file; without it ${configuration.CONFIG_VARIABLE}, then {configuration.CONFIG_DEFAULT}.",
     ),
 ]

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import random
 import stat
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_kit import BUILT_ON, NOW, a_token, environment, open_spool, sale, write_config
+from agent_kit import BUILT_ON, NOW, a_folder_for_all, a_token, environment, open_spool, sale, write_config
 from fakes import FakeClock
 from hypothesis import given
 from hypothesis import strategies as st
@@ -149,6 +150,20 @@ def test_an_older_bundle_is_not_overwritten(tmp_path: Path) -> None:
         write_bundle(tmp_path / "a.tar.gz", {"x": "2"}, (), FakeClock())
 
     assert contents(tmp_path / "a.tar.gz") == {"x": "1"}
+
+
+@pytest.mark.root
+def test_a_full_disk_leaves_no_half_bundle() -> None:
+    """A half one helps nobody, and stands in the way of the next."""
+    with a_folder_for_all() as folder:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", folder], check=True)
+        try:
+            noise = random.Random(1).randbytes(500_000).hex()
+            with pytest.raises(LocalFault, match="No space left"):
+                write_bundle(folder / "a.tar.gz", {"x": noise}, (), FakeClock())
+            assert list(folder.iterdir()) == []
+        finally:
+            subprocess.run(["umount", folder], check=True)
 
 
 @given(

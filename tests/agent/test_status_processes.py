@@ -13,11 +13,16 @@ import sys
 import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
-from agent_kit import FakeServer, a_token, environment, sale, until, write_config
+from agent_kit import FakeServer, a_folder_for_all, a_token, as_account, environment, sale, until, write_config
+from typer.testing import CliRunner
 
+from agent.cli import app, main
+
+NOBODY = 65534
 COMMAND = [sys.executable, "-c", "from agent.cli import main; main()"]
 QUICK = {"batch": {"age_max_s": 0.05}, "heartbeat": {"interval_s": 0.2}, "upload": {"retry_wait_max_s": 0.2}}
 
@@ -171,3 +176,39 @@ def test_status_holds_no_secret(config: Path) -> None:
 
     assert "days left" in shown
     assert [part for part in [*token.split("."), "anon-key-4711"] if part in shown] == []
+
+
+@pytest.mark.root
+def test_a_technicians_own_account_sees_a_running_agent(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Config and spool are closed to it; the daemon ran with a umask of 0077. The doctor says how to see more."""
+    with a_folder_for_all() as home:
+        for name in ("sales", "run"):
+            (home / name).mkdir()
+        config = write_config(home, server.url, **QUICK)
+        config.chmod(0o600)
+        monkeypatch.setenv("RUNTIME_DIRECTORY", str(home / "run"))
+        (home / "sales" / "one.jsonl").write_bytes(sale(1))
+        # What such an account can't load must be loaded before.
+        CliRunner().invoke(app, ["doctor", "--config", str(config)])
+        nothing = as_account(NOBODY, partial(_main, "status", config))
+        with a_daemon(config, RUNTIME_DIRECTORY=str(home / "run")):
+            file = home / "run" / "status.json"
+            until(lambda: file.exists() and json.loads(file.read_bytes())["rows_settled"] == 1, "it is published")
+            printed = as_account(NOBODY, partial(_main, "status", config))
+        ended = as_account(NOBODY, partial(_main, "status", config))
+        doctor = as_account(NOBODY, partial(_main, "doctor", config))
+
+    assert "no running agent has published its status. Run: sudo scout-agent status" in nothing
+    assert nothing.endswith("exit 2\n")
+    assert "1 sale in the last hour" in printed
+    assert re.search(r"ALL IS WELL.*\nThe agent itself saw this \d+ seconds ago.*\nexit 0\n", printed)
+    assert "sudo scout-agent status" in printed
+    assert "NOT RUNNING" in ended
+    assert ended.endswith("exit 2\n")
+    assert "DO: look with more rights: sudo scout-agent doctor" in doctor
+    assert "Traceback" not in nothing + printed + ended + doctor
+
+
+def _main(command: str, config: Path) -> None:
+    sys.argv = ["scout-agent", command, "--config", str(config)]
+    main()
