@@ -43,7 +43,7 @@ class Flow:
 def client_of(config: Config) -> httpx.Client:
     """The client for this config. Raises Misconfigured, naming the key, when it can't be made."""
     upload = config.upload
-    trusted = _trusted(upload.ca_file)
+    trusted = trusted_by(config)
     try:
         return httpx.Client(
             verify=trusted,
@@ -77,8 +77,9 @@ def host_of(url: str) -> str:
     return httpx.URL(url).netloc.decode("ascii", "replace")
 
 
-def _trusted(ca_file: str) -> ssl.SSLContext:
-    """Trust the system's authorities and, where given, one's own."""
+def trusted_by(config: Config) -> ssl.SSLContext:
+    """The system's authorities and, where given, one's own. Raises Misconfigured, naming the key."""
+    ca_file = config.upload.ca_file
     paths = ssl.get_default_verify_paths()
     context = ssl.create_default_context() if paths.cafile or paths.capath else httpx.create_ssl_context()
     if ca_file:
@@ -128,7 +129,9 @@ def _whole(response: httpx.Response, flow: Flow) -> httpx.Response:
             )
         if flow.clock.monotonic_s() > deadline_s:
             raise httpx.ReadError("its answer takes too long")
-    return httpx.Response(response.status_code, headers=response.headers, content=bytes(content))
+    return httpx.Response(
+        response.status_code, headers=response.headers, content=bytes(content), request=response.request
+    )
 
 
 def _fault_of(error: httpx.RequestError, url: str, client: httpx.Client, clock: Clock) -> DeliveryFault:

@@ -23,6 +23,18 @@ LOOK_S = 0.2
 NOT_RUNNING = "the agent is not running: start it (systemctl start scout-agent)"
 
 
+PAUSE_EXAMPLES = """\b
+Examples:
+  scout-agent pause               for an hour
+  scout-agent pause --for 2h30m   for so long
+  scout-agent resume              end it now"""
+
+SEND_EXAMPLES = """\b
+Examples:
+  scout-agent send      before the shop closes, or to see whether it delivers
+  scout-agent status    what was delivered, and what was not"""
+
+
 def pause(
     config: ConfigOption = None,
     *,
@@ -42,7 +54,10 @@ def resume(config: ConfigOption = None) -> None:
 
 
 def send(config: ConfigOption = None) -> None:
-    """Deliver now what is here: seals it, waits for nothing, ignores quiet hours once. Shows how it goes."""
+    """Deliver now what is here, and show how it goes.
+
+    Seals it, waits for nothing, and ignores quiet hours once.
+    """
     loaded, clock = load(config), SystemClock()
     folder = loaded.spool_file.parent
     if not is_running(folder):

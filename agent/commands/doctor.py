@@ -1,6 +1,5 @@
 """`doctor`: why a device doesn't deliver, and a bundle for those who help."""
 
-import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,11 +46,12 @@ def doctor(
     """
     from agent.doctor.finding import exit_status  # noqa: PLC0415  (only this command needs a network)
     from agent.doctor.round import examination  # noqa: PLC0415
+    from agent.transport import trusted_by  # noqa: PLC0415
 
     if bundle and bundle.exists():
         raise typer.BadParameter(f"{bundle} exists already: name another file with --bundle")
     findings: list[Finding] = []
-    for finding in examination(path_of(config), clock=SystemClock(), client_of=_client, trusted_by=_trusted):
+    for finding in examination(path_of(config), clock=SystemClock(), client_of=_client, trusted_by=trusted_by):
         findings.append(finding)
         if not as_json:
             typer.echo("\n".join(_lines(finding)))
@@ -89,15 +89,12 @@ def _write_bundle(file: Path, config_file: Path, answer: str) -> None:
     write_bundle(file, parts, secrets_of(config_file, places.token_file), clock)
 
 
-def _client(_config: Config) -> "httpx.Client":
-    import httpx  # noqa: PLC0415
-
+def _client(config: Config) -> "httpx.Client":
+    """As the daemon's, but not as patient: a person waits."""
     from agent.doctor.network import TIMEOUT_S  # noqa: PLC0415
+    from agent.transport import client_of  # noqa: PLC0415
 
-    return httpx.Client(timeout=TIMEOUT_S, headers={"User-Agent": f"scout-agent/{VERSION} doctor"})
-
-
-def _trusted(_config: Config) -> ssl.SSLContext:
-    import httpx  # noqa: PLC0415
-
-    return httpx.create_ssl_context()
+    client = client_of(config)
+    client.timeout = TIMEOUT_S
+    client.headers["User-Agent"] += " doctor"
+    return client

@@ -14,6 +14,11 @@ import typer
 from agent.clock import SystemClock
 from agent.commands.options import ConfigOption, JsonOption, load
 
+EXAMPLES = """\b
+Examples:
+  scout-agent export /media/stick          what the server doesn't have yet
+  scout-agent export /media/stick --all    and what is still kept beside it"""
+
 
 def export(
     directory: Annotated[Path, typer.Argument(help="A folder on the stick, made if missing.")],
@@ -22,9 +27,10 @@ def export(
     settled: Annotated[bool, typer.Option("--all", help="Also sales that the server has and that are kept.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write every sale that the server doesn't have yet onto a USB stick. Safe to repeat; sales stay here too.
+    """Write what the server doesn't have yet onto a USB stick.
 
-    In the back office `scout-server import` takes them from there. Exit 1 when something is not on the stick.
+    Safe to repeat; sales stay here too. In the back office `scout-server import` takes them from there. Exit status: 1
+    when something is not on the stick.
     """
     from agent import export as exporting  # noqa: PLC0415
 

@@ -10,10 +10,16 @@ from agent.commands.options import ConfigOption, JsonOption, load
 from agent.errors import LocalFault
 from agent.orders import ReplayOrder
 
-app = typer.Typer(help="Batches that were refused for themselves.", no_args_is_help=True)
+EXAMPLES = """\b
+Examples:
+  scout-agent set-aside list            which batches, and why
+  scout-agent set-aside replay          try them all again
+  scout-agent set-aside replay BATCH    try this one again"""
+
+app = typer.Typer(help="Batches that were refused for themselves.", epilog=EXAMPLES, no_args_is_help=True)
 
 
-@app.command("list")
+@app.command("list", epilog=EXAMPLES)
 def show(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     """Show what was set aside, since when and why. It is kept, and tried again daily."""
     from agent.spool import read_set_aside  # noqa: PLC0415
@@ -29,12 +35,15 @@ def show(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
         typer.echo("Nothing is set aside.")
 
 
-@app.command()
+@app.command(epilog=EXAMPLES)
 def replay(
     keys: Annotated[list[str] | None, typer.Argument(help="Keys as `list` shows them; none means all.")] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Try batches again that were set aside, once what troubled the server is mended."""
+    """Try batches again that were set aside.
+
+    For when what troubled the server is mended; daily the agent does so by itself.
+    """
     from agent.spool import read_set_aside  # noqa: PLC0415
 
     loaded = load(config)

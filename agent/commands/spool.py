@@ -16,14 +16,23 @@ from agent.commands.options import ConfigOption, JsonOption, load
 if TYPE_CHECKING:
     from agent.inspection import Inspection
 
-app = typer.Typer(help="The spool: where sales wait until the server has them.", no_args_is_help=True)
+EXAMPLES = """\b
+Examples:
+  scout-agent spool check              look at every record
+  scout-agent spool repair --dry-run   what a repair would do
+  scout-agent spool repair             do it, with the agent stopped"""
+
+app = typer.Typer(help="The spool: where sales wait until the server has them.", epilog=EXAMPLES, no_args_is_help=True)
 
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")]
 
 
-@app.command()
+@app.command(epilog=EXAMPLES)
 def check(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
-    """Look at every record in the spool. Exit 0 sound, 1 attention, 2 damaged; works beside a running agent."""
+    """Look at every record in the spool.
+
+    Exit status: 0 sound, 1 attention, 2 damaged. Works beside a running agent.
+    """
     from agent.inspection import inspect  # noqa: PLC0415
 
     seen = inspect(load(config).spool_file)
@@ -36,9 +45,12 @@ def check(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     raise typer.Exit(seen.exit_status)
 
 
-@app.command()
+@app.command(epilog=EXAMPLES)
 def repair(config: ConfigOption = None, *, dry_run: DryRunOption = False) -> None:
-    """Move a damaged spool aside and salvage what can be read. Deletes nothing; the agent must be stopped."""
+    """Move a damaged spool aside, and salvage what is in it.
+
+    All that can be read is salvaged, and nothing deleted. The agent must be stopped.
+    """
     from agent.repair import plan_of, repair  # noqa: PLC0415
 
     loaded = load(config)

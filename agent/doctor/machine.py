@@ -102,26 +102,56 @@ def check_disk(folder: Path, free_bytes_min: int, statvfs: Callable[[Path], os.s
     return ok(f"{free_bytes / 1e9:,.1f} GB are free below {folder}")
 
 
-def check_folder(folder: Path, account: Account) -> Outcome:
-    """Whether the agent may take files out of a till's folder."""
+def check_folder(path: str, account: Account) -> Outcome:
+    """Whether the agent may take files out of a till's folder. "" means that this source is not used."""
+    if not path:
+        return ok("not used")
+    folder = Path(path)
     if not folder.exists():
         return attention(f"{folder} does not exist yet; the agent makes it when it starts", START)
     if not folder.is_dir():
         return broken(f"{folder} is no folder", "check folder.path in the config")
-    for parent in reversed(folder.parents):
-        if not _allows(parent, account, _ENTER):
-            return broken(f"{parent}: the agent ({account.name}) may not pass", f"sudo chmod o+x {parent}")
-    if not _allows(folder, account, _READ | _WRITE | _ENTER):
-        return broken(
+    closed = _check_way(folder, account)
+    if closed is None and not _allows(folder, account, _READ | _WRITE | _ENTER):
+        closed = broken(
             f"{folder}: the agent ({account.name}) may not take files out",
             f"sudo chgrp {account.name} {folder}; sudo chmod g+rwx {folder}",
         )
+    if closed is not None:
+        return closed
     rejected = sum(1 for _ in _reasons(folder))
     if rejected:
         return attention(
             f"{rejected:,} files in {folder} held what is no sale", f"read the .reason.txt files in {folder}/rejected"
         )
     return ok(f"the agent may take files out of {folder}")
+
+
+def check_tail(path: str, account: Account) -> Outcome:
+    """Whether the agent may read the files that a till appends to. "" means that this source is not used."""
+    if not path:
+        return ok("not used")
+    folder = Path(path)
+    if not folder.is_dir():
+        return broken(f"{folder} does not exist, or is no folder", "check tail.path in the config")
+    on_the_way = _check_way(folder, account)
+    if on_the_way:
+        return on_the_way
+    closed = [file for file in (folder, *folder.glob("*.jsonl")) if not _allows(file, account, _READ)]
+    if closed:
+        return broken(
+            f"{closed[0]}: the agent ({account.name}) may not read it",
+            f"sudo chgrp -R {account.name} {folder}; sudo chmod -R g+rX {folder}",
+        )
+    return ok(f"the agent may read what the till appends to in {folder}")
+
+
+def _check_way(folder: Path, account: Account) -> Outcome | None:
+    """What closes the way to a folder."""
+    for parent in reversed(folder.parents):
+        if not _allows(parent, account, _ENTER):
+            return broken(f"{parent}: the agent ({account.name}) may not pass", f"sudo chmod o+x {parent}")
+    return None
 
 
 def check_clock(clock: Clock, built_on: datetime) -> Outcome:

@@ -29,8 +29,10 @@ class Hop:
     is_proxy: bool
 
 
-def proxy_of(url: str) -> str | None:
-    """The proxy that the environment names for an address, or None. It may hold a password: never show it."""
+def proxy_of(url: str, configured: str = "") -> str | None:
+    """The proxy for an address, of the config or else the environment. It may hold a password: never show it."""
+    if configured:
+        return configured
     parts = urlsplit(url)
     if proxy_bypass(parts.hostname or ""):
         return None

@@ -21,9 +21,10 @@ from agent.doctor.machine import (
     check_rights,
     check_service,
     check_spool,
+    check_tail,
     check_token,
 )
-from agent.doctor.network import check_certificates, check_connections, check_names, check_proxy, hops_of
+from agent.doctor.network import check_certificates, check_connections, check_names, check_proxy, hops_of, proxy_of
 from agent.doctor.server import (
     ask_bucket,
     ask_endpoint,
@@ -36,9 +37,6 @@ from agent.errors import ConfigForbidden, CredentialsRefused, Misconfigured
 from agent.lock import is_running
 from agent.token import TokenFile
 from agent.upload import Connection
-
-FREE_BYTES_MIN = 64 * 1024 * 1024
-"""Less leaves no room to take sales, or for the logs that would tell why."""
 
 
 def examination(
@@ -63,7 +61,8 @@ def _checks(
     config = cache(lambda: configuration.load(config_file))
     home = cache(lambda: config().spool_file.parent)
     account = cache(lambda: account_of(home()))
-    hops = cache(lambda: hops_of((config().heartbeat_url, config().bucket_url, config().ingest_url)))
+    urls = cache(lambda: (config().heartbeat_url, config().bucket_url, config().ingest_url))
+    hops = cache(lambda: hops_of(urls(), lambda url: proxy_of(url, config().upload.proxy)))
     connection = cache(lambda: _connection(config(), client_of(config())))
     heartbeat = cache(lambda: ask_heartbeat(connection()))
     device = cache(lambda: config().device.id)
@@ -73,8 +72,9 @@ def _checks(
         Check("service", lambda: check_service(running=is_running(home())), on_config),
         Check("rights", lambda: check_rights(home(), config().token_file, account()), on_config),
         Check("spool", lambda: check_spool(config().spool_file, device(), clock), on_config),
-        Check("disk", lambda: check_disk(home(), FREE_BYTES_MIN), on_config),
-        Check("folder", lambda: check_folder(Path(config().folder.path), account()), on_config),
+        Check("disk", lambda: check_disk(home(), config().spool.disk_free_bytes_min), on_config),
+        Check("folder", lambda: check_folder(config().folder.path, account()), on_config),
+        Check("tail", lambda: check_tail(config().tail.path, account()), on_config),
         Check("clock", lambda: check_clock(clock, BUILT_ON)),
         Check("token", lambda: check_token(config().token_file, device(), clock), on_config),
         Check("proxy", lambda: check_proxy(hops()), on_config),

@@ -40,7 +40,8 @@ def start(config: Path) -> Iterator[Callable[[], Daemon]]:
 def facts(home: Path) -> dict[str, Any]:
     """What the daemon tells `status`."""
     seen: dict[str, Any] = json.loads((home / "spool" / "status.json").read_text())
-    return seen
+    daemon: dict[str, Any] = seen["daemon"]
+    return daemon
 
 
 def rewrite(home: Path, url: str, **upload: Any) -> None:

@@ -20,6 +20,7 @@ from agent.doctor.machine import (
     check_folder,
     check_rights,
     check_spool,
+    check_tail,
     check_token,
 )
 from agent.errors import LocalFault, SpoolForbidden
@@ -183,19 +184,34 @@ def test_folder_of_another_account(mode: int, group: int, result: str) -> None:
         os.chown(folder, 0, group)
         folder.chmod(mode)
 
-        assert check_folder(folder, AGENT).result == result
+        assert check_folder(str(folder), AGENT).result == result
 
 
 def test_folder(tmp_path: Path) -> None:
     """Missing, no folder, with rejected files, good."""
     account = account_of(tmp_path)
-    assert check_folder(tmp_path / "none", account).result == "attention"
+    assert check_folder(str(tmp_path / "none"), account).result == "attention"
     (tmp_path / "file").touch()
-    assert check_folder(tmp_path / "file", account).result == "broken"
-    assert check_folder(tmp_path, account).result == "ok"
+    assert check_folder(str(tmp_path / "file"), account).result == "broken"
+    assert check_folder(str(tmp_path), account).result == "ok"
     (tmp_path / "rejected").mkdir()
     (tmp_path / "rejected" / "x.reason.txt").touch()
-    assert check_folder(tmp_path, account).result == "attention"
+    assert check_folder(str(tmp_path), account).result == "attention"
+
+
+def test_the_files_that_a_till_appends_to_must_be_readable(tmp_path: Path) -> None:
+    """Only readable: the till's folder may be closed to writing."""
+    account = Account(number=4711, groups=frozenset({4712}), name="scout-agent")
+    with a_folder_for_all() as home:
+        (home / "sales.jsonl").write_bytes(b"")
+        home.chmod(0o555)
+        assert check_tail(str(home), account).result == "ok"
+        (home / "sales.jsonl").chmod(0o600)
+        closed = check_tail(str(home), account)
+
+    assert (closed.result, "sales.jsonl" in closed.message) == ("broken", True)
+    assert check_tail(str(tmp_path / "none"), account).result == "broken"
+    assert check_tail("", account).result == check_folder("", account).result == "ok"
 
 
 def test_clock(clock: FakeClock) -> None:
