@@ -44,9 +44,10 @@ test-root: $(STAMP)  ## the tests that need root
 	@$(call need_root,$@)
 	@$(BIN)/python -m pytest -m "root and not (service or power)"
 
-test-service: $(STAMP)  ## the systemd unit on a real systemd (root; installs systemd-container)
+test-service: $(STAMP)  ## the systemd unit on a real systemd (root; installs systemd's container)
 	@$(call need_root,$@)
-	@command -v systemd-nspawn >/dev/null || apt-get install --yes --no-install-recommends systemd-container
+	@{ command -v systemd-nspawn && command -v systemd-analyze; } >/dev/null || { apt-get update --quiet && \
+		apt-get install --yes --no-install-recommends systemd systemd-container; }
 	@$(BIN)/python -m pytest -m "service or analyze"
 
 test-power: $(STAMP)  ## a hundred power cuts under load, and the controls (root, loop devices)
