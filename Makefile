@@ -44,14 +44,16 @@ test-root: $(STAMP)  ## the tests that need root
 	@$(call need_root,$@)
 	@$(BIN)/python -m pytest -m "root and not (service or power)"
 
-test-service: $(STAMP)  ## the systemd unit on a real systemd (root; installs systemd-container)
+test-service: $(STAMP)  ## the systemd unit on a real systemd (root; installs systemd's container)
 	@$(call need_root,$@)
-	@command -v systemd-nspawn >/dev/null || apt-get install --yes --no-install-recommends systemd-container
+	@{ command -v systemd-nspawn && command -v systemd-analyze; } >/dev/null || { apt-get update --quiet && \
+		apt-get install --yes --no-install-recommends systemd systemd-container; }
 	@$(BIN)/python -m pytest -m "service or analyze"
 
 test-power: $(STAMP)  ## a hundred power cuts under load, and the controls (root, loop devices)
 	@$(call need_root,$@)
-	@$(BIN)/python -m pytest -m power
+	@# In a mount namespace of its own: a container that somebody starts meanwhile would hold the card mounted.
+	@unshare --mount $(BIN)/python -m pytest -m power
 
 bench-idle: $(STAMP)  ## ten idle minutes: wake-ups, bytes written, memory by module
 	@SCOUT_TEST_IDLE_S=600 $(BIN)/python -m pytest --quiet tests/agent/test_idle.py

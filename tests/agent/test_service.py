@@ -37,7 +37,7 @@ def listener() -> Iterator[Listener]:
 
 
 class Service:
-    """A daemon started as a service manager does, with a watchdog of one second."""
+    """A daemon started as a service manager does, with a watchdog of one second and a narrow umask."""
 
     def __init__(self, config: Path, listener: Listener, watchdog_s: float = 1.0) -> None:
         told = {"NOTIFY_SOCKET": listener.address, "WATCHDOG_USEC": str(int(watchdog_s * 1_000_000))}
@@ -47,6 +47,7 @@ class Service:
                 [sys.executable, str(TESTS / "hanging_agent.py"), "run", "--config", str(config)],
                 stderr=log,
                 env=environment() | told,
+                umask=0o027,
             )
 
     def events(self) -> list[str]:
@@ -139,6 +140,16 @@ def test_a_dead_loop_ends_the_daemon_with_an_error(config: Path, listener: Liste
 
     assert service.process.wait(20) == 1
     assert "nobody foresaw this" in service.log.read_text()
+
+
+@pytest.mark.usefixtures("service")
+def test_everybody_may_read_how_it_is_whatever_the_umask(config: Path, listener: Listener) -> None:
+    """As in the unit, which lets nobody else read what the service writes."""
+    until(lambda: "READY=1" in listener.listen(), "it runs")
+    spool = config.parent / "spool"
+
+    assert (spool / "status.json").stat().st_mode & 0o777 == 0o644
+    assert (spool / "spool.db").stat().st_mode & 0o777 == 0o640
 
 
 def test_sighup_makes_both_loops_look_again_and_ends_nothing(

@@ -47,7 +47,7 @@ class Card:
     def remove(self) -> None:
         """Unmount it, once nobody uses it any more, and make sure that it is gone: else nothing would be forgotten."""
         until(self._unmounted, "the card can be unmounted")
-        until(lambda: not self._loop_devices(), "the card's loop device is released")
+        until(lambda: not self._loop_devices(), "nobody else holds the card mounted (make test-power sees to it)")
 
     def _unmounted(self) -> bool:
         done = subprocess.run(["umount", str(self.path)], capture_output=True, text=True, check=False)

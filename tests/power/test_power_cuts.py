@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from agent_kit import a_server
 from feeders import AddFeeder, Feeder, FolderFeeder
-from run import Damaged, Outcome, Run
+from power_run import Damaged, Outcome, Run
 
 pytestmark = [pytest.mark.power, pytest.mark.root, pytest.mark.timeout(900)]
 

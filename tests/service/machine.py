@@ -22,6 +22,8 @@ UNIT = CHECKOUT / "systemd" / "scout-agent.service"
 SYSUSERS = CHECKOUT / "systemd" / "scout-agent.sysusers.conf"
 HOUSE = "/opt/scout-edge-test"
 BOOT_S = 60.0
+TILL = "games"
+"""The account of the till's software: one that any Debian has and that is not the agent's."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def a_machine(home: Path) -> Iterator[Machine]:
 
 def write_agent(machine: Machine, url: str, *, impatient: bool = False, watchdog_s: float = 90.0) -> None:
     """Put config, token and folder in place, as whoever installs it does."""
-    machine.run("install -d -m 0777 /var/lib/till/sales")
+    machine.run(f"install -d -o {TILL} -g scout-agent -m 2770 /var/lib/till/sales")
     machine.run("install -d -o scout-agent -g scout-agent -m 0750 /var/lib/scout-agent")
     machine.path("/etc/scout-agent").mkdir(exist_ok=True)
     machine.path("/etc/scout-agent/config.toml").write_text(

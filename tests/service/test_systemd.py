@@ -1,13 +1,14 @@
 """scout-agent.service on a real systemd: what a shop's machine does to the agent, and the agent to it."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from agent_kit import FakeServer, sale, until
-from machine import HOUSE, UNIT, Machine
+from machine import HOUSE, TILL, UNIT, Machine
 
 from agent.daemon import STOP_WITHIN_S
 
@@ -19,10 +20,12 @@ Install = Callable[..., None]
 
 
 def _drop(machine: Machine, *numbers: int) -> None:
-    """Hand in one file as a careful till does."""
+    """Hand in one file as a careful till does, under its own account."""
     sales = machine.path("/var/lib/till/sales")
     temporary = sales / f"{numbers[0]}.tmp"
     temporary.write_bytes(b"".join(sale(number) + b"\n" for number in numbers))
+    temporary.chmod(0o640)
+    shutil.chown(temporary, TILL)
     temporary.rename(sales / f"{numbers[0]}.jsonl")
 
 
