@@ -23,11 +23,15 @@ from fakes import FakeClock
 
 from agent.spool import SealLimits, Spool
 from wire.batch import BatchName, content_hash
+from wire.record import format_instant
 
 DEVICE = "pi-05"
 BUILT_ON = datetime(2026, 11, 23, tzinfo=UTC)
 NOW = SealLimits(rows_max=2000, bytes_max=1 << 20, age_max_s=0.0)
 """Limits under which whatever is there is due."""
+
+SERVER_TIME_AT_ZERO = datetime(2027, 3, 1, 2, 13, 20, tzinfo=UTC)
+"""The fake server's time when a device's monotonic clock read 0; a FakeClock begins 1,000 s later, in agreement."""
 
 WAIT_S = 20.0
 
@@ -114,7 +118,8 @@ class FakeServer:
         report: dict[str, Any] = json.loads(body)
         fields = {
             "nonce": report["nonce"],
-            "server_time": "2027-03-01T02:30:00.000Z",
+            # A clock that goes on: one that stood still would seem to be set anew at every call.
+            "server_time": format_instant(SERVER_TIME_AT_ZERO + timedelta(milliseconds=report["mono_ms"])),
             "generation": "g-1",
             "keep_for_days": 8,
             "batches": {key: "settled" if key in self.stored else "unknown" for key in report["awaits"]},
