@@ -66,7 +66,7 @@ MEET_MAX = 100
 UNCLAIMED_MAX = 10_000
 
 NO_INODE = 0
-"""Of the mark of a file that was seen to be gone."""
+"""Of the mark of a file that was seen to be gone, or emptied a while ago."""
 
 log = structlog.get_logger()
 
@@ -84,6 +84,7 @@ class Roll:
         self._notes: list[Note] = []
         self._strangers: dict[int, Entry] = {}
         self._retry_at_s: dict[int, float] = {}
+        self._emptied_since_s: dict[int, float] = {}
         self._place: tuple[int, int] | None = None
         self._is_sure = True
 
@@ -138,6 +139,7 @@ class Roll:
         self._undecided(self._meet, unknown[:MEET_MAX])
         self._is_sure &= len(unknown) <= MEET_MAX
         self._undecided(self._judge_copy, self._copies(of_what_is_there=False))
+        self._forget_emptied()
         self._drop_unclaimed()
         return self._notes
 
@@ -350,6 +352,16 @@ class Roll:
         held = [file for file in self._files.values() if file.descriptor is not None and not file.is_gone]
         if len(held) > OPEN_MAX:
             min(held, key=lambda file: file.changed_ns).close()
+
+    def _forget_emptied(self) -> None:
+        """Forget which file was emptied long ago: a copy lies there before that, and what comes later is none."""
+        now_s = self._clock.monotonic_s()
+        emptied = [m for m in self._unclaimed.values() if m.inode in self._entries and m.inode not in self._retry_at_s]
+        self._emptied_since_s = {mark.number: self._emptied_since_s.get(mark.number, now_s) for mark in emptied}
+        for mark in emptied:
+            if now_s - self._emptied_since_s[mark.number] >= SETTLE_S:
+                self._unclaimed[mark.number] = replace(mark, inode=NO_INODE)
+                self._notes.append(self._unclaimed[mark.number])
 
     def _drop_unclaimed(self) -> None:
         """Drop what no look can need any more: marks of nothing, and the oldest of very many."""

@@ -409,6 +409,23 @@ def test_files_that_begin_alike_by_chance_are_both_taken(
     assert stored(spool) == [5] * 11
 
 
+def test_what_comes_long_after_a_file_was_emptied_is_no_copy_of_it(
+    tail: TailSource, spool: Spool, sales: Path, clock: FakeClock, lives: Restarts
+) -> None:
+    """A copy lies there before its original is truncated; another till may begin its file with the same sales."""
+    append(sales, b'{"transaction_id":"t-5"}\n' * 2)
+    settle(tail, clock)
+    sales.write_bytes(b'{"transaction_id":"t-6"}\n')
+    settle(tail, clock)
+    append(sales.with_name("other.jsonl"), b'{"transaction_id":"t-5"}\n' * 3)
+    settle(tail, clock)
+    tail.close()
+    append(sales.with_name("third.jsonl"), b'{"transaction_id":"t-5"}\n' * 2)
+    lives.settle()
+
+    assert stored(spool) == [5, 5, 6, 5, 5, 5, 5, 5]
+
+
 def test_equal_files_in_turn_under_one_name_are_all_taken(
     tail: TailSource, spool: Spool, sales: Path, clock: FakeClock
 ) -> None:
