@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from agent.intake import TailMark
 from agent.sources.listing import Entry
-from agent.sources.proof import begin_alike, fits, says_enough
+from agent.sources.proof import begin_alike, fits, has_line, says_enough
 from agent.sources.tailed_file import FIRST_BYTES, TailedFile
 
 
@@ -37,9 +37,12 @@ def continued_here(
 def original_of(entry: Entry, descriptor: int, files: Iterable[TailedFile]) -> TailedFile | None:
     """The file of which this one may be a copy, finished or not; None when there is none. Raises Changing, OSError.
 
-    A new file under the name of one that was renamed is the till's, however it begins.
+    A new file under the name of one that was renamed is the till's, however it begins; so is one without a whole
+    line, for all sales begin alike, and no copy is written in such small pieces.
     """
     size = os.fstat(descriptor).st_size
+    if not has_line(descriptor, size):
+        return None
     first = os.pread(descriptor, FIRST_BYTES, 0)
     for file in files:
         both = min(len(first), len(file.first))
@@ -84,10 +87,12 @@ def mark_of_copy(
         return replace(file.mark, bytes_taken=size, copy_of=None) if says_enough(descriptor, size) else new
     if left is None:
         return new
-    # Shorter than what was taken: it was seen at its full length while the original was still whole.
-    taken = min(left.bytes_taken, size)
-    is_same = size < left.bytes_taken or fits(descriptor, left)
-    if is_same and (left.inode in present or says_enough(descriptor, taken)):
-        skips_line = left.skips_line and taken == left.bytes_taken
-        return replace(left, inode=file.mark.inode, bytes_taken=taken, skips_line=skips_line)
+    if size >= left.bytes_taken:
+        is_same, goes_on = fits(descriptor, left), replace(left, inode=file.mark.inode)
+    else:
+        # A copy shorter than what was taken was seen at its full length while the original was still whole.
+        is_same = size == file.mark.bytes_taken
+        goes_on = replace(left, inode=file.mark.inode, bytes_taken=size, skips_line=False)
+    if is_same and (left.inode in present or says_enough(descriptor, goes_on.bytes_taken)):
+        return goes_on
     return new

@@ -45,6 +45,11 @@ def says_enough(descriptor: int, size: int) -> bool:
     return sum(map(len, lines)) >= SAYING_BYTES
 
 
+def has_line(descriptor: int, size: int) -> bool:
+    """Whether a file begins with a whole line, or with PROOF_BYTES of one. Raises OSError."""
+    return size >= PROOF_BYTES or b"\n" in _read(descriptor, 0, size)
+
+
 def first_beyond_nuls(descriptor: int, start: int, end: int) -> int:
     """Position of the first byte from `start` on that is not NUL, or `end`. Raises OSError.
 

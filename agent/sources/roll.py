@@ -60,10 +60,13 @@ RESCAN_S = 60.0
 OPEN_MAX = 64
 """So many files, those changed last, are held open: what is moved away or deleted is read to its end."""
 
+MEET_MAX = 100
+"""At one look: each is synced, and other sources wait meanwhile."""
+
 UNCLAIMED_MAX = 10_000
 
 NO_INODE = 0
-"""Of the mark of a file that was seen to be gone."""
+"""Of the mark of a file that was seen to be gone, or emptied a while ago."""
 
 log = structlog.get_logger()
 
@@ -81,6 +84,7 @@ class Roll:
         self._notes: list[Note] = []
         self._strangers: dict[int, Entry] = {}
         self._retry_at_s: dict[int, float] = {}
+        self._emptied_since_s: dict[int, float] = {}
         self._place: tuple[int, int] | None = None
         self._is_sure = True
 
@@ -129,12 +133,22 @@ class Roll:
         unknown = self._undecided(self._is_same, self._entries.values())
         # Whatever has a mark finds it first; then it can be said of the others what they are.
         unknown = self._undecided(self._is_claimed, unknown)
-        self._undecided(self._meet, sorted(unknown, key=Entry.originality))
-        self._undecided(
-            self._judge_copy, [self._entries[f.mark.inode] for f in self.files if f.is_copy and not f.is_gone]
-        )
+        # A copy that is none may be the original of what is met; what is met may be a better copy than another.
+        self._undecided(self._judge_copy, self._copies(of_what_is_there=True))
+        unknown = sorted(filter(self._is_news, unknown), key=Entry.originality)
+        self._undecided(self._meet, unknown[:MEET_MAX])
+        self._is_sure &= len(unknown) <= MEET_MAX
+        self._undecided(self._judge_copy, self._copies(of_what_is_there=False))
+        self._forget_emptied()
         self._drop_unclaimed()
         return self._notes
+
+    def _copies(self, *, of_what_is_there: bool) -> list[Entry]:
+        """Files that began like another that is there, or is no more; of the latter the longest goes on first."""
+        there = {file.mark.number for file in self.files}
+        copies = [file for file in self.files if file.is_copy and not file.is_gone]
+        chosen = [self._entries[file.mark.inode] for file in copies if (file.mark.copy_of in there) == of_what_is_there]
+        return sorted(chosen, key=Entry.originality)
 
     def _undecided(self, decide: Callable[[Entry], bool], entries: Iterable[Entry]) -> list[Entry]:
         """Decide about each file that isn't put off; return those of which more must be said at this look."""
@@ -224,10 +238,12 @@ class Roll:
             self._close_unless_followed(entry, descriptor)
         return entry.inode in self._files
 
+    def _is_news(self, entry: Entry) -> bool:
+        """Whether a file that needed no mark looks different now, or may fit a mark that waits since."""
+        return entry != self._strangers.get(entry.inode)
+
     def _meet(self, entry: Entry) -> bool:
         """Give a file that nothing is known of the mark that it needs, if it needs one."""
-        if entry == self._strangers.get(entry.inode):
-            return True
         descriptor = open_file(entry.path, entry.inode)
         try:
             mark = self._moved_mark(entry, descriptor) or self._first_mark(entry, descriptor)
@@ -294,8 +310,7 @@ class Roll:
         if mark.bytes_taken:
             head, near = proof_at(descriptor, mark.bytes_taken)
             mark = replace(mark, head=head, near=near)
-        if mark.bytes_taken or any(other.inode == mark.inode for other in self._unclaimed.values()):
-            sync_file(descriptor)
+        sync_file(descriptor)
         self._notes.append(mark)
         return mark
 
@@ -337,6 +352,16 @@ class Roll:
         held = [file for file in self._files.values() if file.descriptor is not None and not file.is_gone]
         if len(held) > OPEN_MAX:
             min(held, key=lambda file: file.changed_ns).close()
+
+    def _forget_emptied(self) -> None:
+        """Forget which file was emptied long ago: a copy lies there before that, and what comes later is none."""
+        now_s = self._clock.monotonic_s()
+        emptied = [m for m in self._unclaimed.values() if m.inode in self._entries and m.inode not in self._retry_at_s]
+        self._emptied_since_s = {mark.number: self._emptied_since_s.get(mark.number, now_s) for mark in emptied}
+        for mark in emptied:
+            if now_s - self._emptied_since_s[mark.number] >= SETTLE_S:
+                self._unclaimed[mark.number] = replace(mark, inode=NO_INODE)
+                self._notes.append(self._unclaimed[mark.number])
 
     def _drop_unclaimed(self) -> None:
         """Drop what no look can need any more: marks of nothing, and the oldest of very many."""

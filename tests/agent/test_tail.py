@@ -304,7 +304,7 @@ def test_a_copy_in_the_making_is_not_taken_for_a_till_s_file(
     catch_up(tail, clock)
     content = sales.read_bytes()
     copy = sales.with_name("sales-1.jsonl")
-    for end in range(0, len(content), 17):
+    for end in [0, *range(len(lines(1)), len(content), 17)]:
         copy.write_bytes(content[:end])
         catch_up(tail, clock)
     copy.write_bytes(content)
@@ -335,6 +335,65 @@ def test_a_copy_that_somebody_made_is_not_read_twice(
     assert sorted(stored(spool)) == [*range(40), 100, 101]
 
 
+def test_a_file_that_turned_out_to_be_no_copy_is_known_as_an_original_at_once(
+    tail: TailSource, spool: Spool, sales: Path, clock: FakeClock
+) -> None:
+    """It began like another, and was copied itself before anybody looked again."""
+    other = sales.with_name("other.jsonl")
+    append(sales, lines(1))
+    catch_up(tail, clock)
+    append(other, lines(1))
+    catch_up(tail, clock)
+    append(other, lines(2, 3))
+    shutil.copyfile(other, sales.with_name("other-1.jsonl"))
+    catch_up(tail, clock)
+    other.write_bytes(b"")
+    settle(tail, clock)
+
+    assert sorted(stored(spool)) == [1, 1, 2, 3]
+
+
+def test_a_rotated_copy_is_read_to_its_end_although_an_older_one_lies_beside_it(
+    tail: TailSource, spool: Spool, sales: Path, clock: FakeClock
+) -> None:
+    """What somebody copied a moment before holds less."""
+    append(sales, lines(*range(40)))
+    catch_up(tail, clock)
+    shutil.copyfile(sales, sales.with_name("backup.jsonl"))
+    append(sales, lines(40))
+    catch_up(tail, clock)
+    append(sales, lines(41))
+    copy_and_truncate(sales, sales.with_name("sales.jsonl.1"))
+    settle(tail, clock)
+
+    assert sorted(stored(spool)) == list(range(42))
+
+
+def test_a_piece_of_a_line_is_no_copy_of_a_file_that_is_truncated_meanwhile(
+    tail: TailSource, spool: Spool, sales: Path, clock: FakeClock
+) -> None:
+    """Every sale begins alike; the till that is slow to write one loses nothing, and the real copy is known."""
+    other = sales.with_name("other.jsonl")
+    append(sales, lines(1))
+    catch_up(tail, clock)
+    for cut, number in ((1, 2), (30, 3)):
+        append(other, lines(number)[:cut])
+        catch_up(tail, clock)
+        copy_and_truncate(sales, sales.with_name(f"sales-{number}.jsonl"))
+        if number == 3:
+            append(other, lines(number)[cut:])
+        catch_up(tail, clock)
+        if number == 2:
+            append(other, lines(number)[cut:])
+        settle(tail, clock)
+        append(sales, lines(number + 10))
+        other.rename(other.with_name(f"other-{number}.jsonl"))
+        settle(tail, clock)
+
+    assert sorted(stored(spool)) == [1, 2, 3, 12, 13]
+    assert rejected(sales.parent) == {}
+
+
 def test_files_that_begin_alike_by_chance_are_both_taken(
     tail: TailSource, spool: Spool, folder: Path, clock: FakeClock
 ) -> None:
@@ -348,6 +407,23 @@ def test_files_that_begin_alike_by_chance_are_both_taken(
     settle(tail, clock)
 
     assert stored(spool) == [5] * 11
+
+
+def test_what_comes_long_after_a_file_was_emptied_is_no_copy_of_it(
+    tail: TailSource, spool: Spool, sales: Path, clock: FakeClock, lives: Restarts
+) -> None:
+    """A copy lies there before its original is truncated; another till may begin its file with the same sales."""
+    append(sales, b'{"transaction_id":"t-5"}\n' * 2)
+    settle(tail, clock)
+    sales.write_bytes(b'{"transaction_id":"t-6"}\n')
+    settle(tail, clock)
+    append(sales.with_name("other.jsonl"), b'{"transaction_id":"t-5"}\n' * 3)
+    settle(tail, clock)
+    tail.close()
+    append(sales.with_name("third.jsonl"), b'{"transaction_id":"t-5"}\n' * 2)
+    lives.settle()
+
+    assert stored(spool) == [5, 5, 6, 5, 5, 5, 5, 5]
 
 
 def test_equal_files_in_turn_under_one_name_are_all_taken(
@@ -652,7 +728,7 @@ def test_a_file_that_cannot_be_read_waits_and_stops_no_other(
 def test_a_file_is_synced_before_its_mark_is_committed(
     tail: TailSource, spool: Spool, sales: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a power cut would take back what is marked as taken, and the file look like another one."""
+    """Else a power cut would take back what is marked as taken, or bring back what a truncation took."""
     fsync, append_records = os.fsync, Spool.append
     synced: list[tuple[int, int]] = []
     marked: list[tuple[int, int]] = []
@@ -664,7 +740,9 @@ def test_a_file_is_synced_before_its_mark_is_committed(
 
     def checking(self: Spool, payloads: list[bytes], notes: list[roll.TailMark]) -> int:
         for note in notes:
-            assert any(inode == note.inode and size >= note.bytes_taken for inode, size in synced)
+            is_truncated = note.inode in [inode for inode, _ in marked] and not note.bytes_taken
+            if note.bytes_taken or is_truncated:
+                assert any(inode == note.inode and size >= note.bytes_taken for inode, size in synced)
             marked.append((note.inode, note.bytes_taken))
         synced.clear()
         return append_records(self, payloads, notes)

@@ -129,7 +129,8 @@ class TailModel(RuleBasedStateMachine):
         if till.path.exists() and not till.pending:
             size = till.path.stat().st_size
             copy = self.new_name(till)
-            copy.write_bytes(till.path.read_bytes()[: int(size * share)])
+            begun = till.path.read_bytes()[: int(size * share)]
+            copy.write_bytes(begun if b"\n" in begun else b"")  # nobody copies in smaller pieces
             self.copying = till, copy, size
 
     @precondition(lambda self: self.copying is not None)
