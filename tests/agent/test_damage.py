@@ -383,3 +383,25 @@ def test_a_cut_at_any_step_of_moving_aside_is_finished_at_the_next_start(config:
         assert (damage.folders(file)[0] / "spool.db").stat().st_size > PAGE
     assert killed >= 3
     assert server.numbers() == []
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("call", ["pread64:error=EIO:when=3+", "openat:error=EACCES:when=1+"])
+def test_a_card_that_cannot_be_read_now_is_no_damaged_spool(config: Path, server: FakeServer, call: str) -> None:
+    """Nothing is moved for a hiccup or a missing right: the agent says so, and the next start finds everything."""
+    assert STRACE, "install strace (apt-get install strace)"
+    file = config.parent / "spool" / "spool.db"
+    path = ["-P", str(file)]
+    done = subprocess.run(
+        [STRACE, "-f", "-qq", "-o", "/dev/null", *path, "-e", f"inject={call}", *agent_command(config, "run")],
+        check=False,
+        capture_output=True,
+        env=environment(),
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert str(file).encode() in done.stderr
+    assert b"Traceback" not in done.stderr
+    assert damage.folders(file) == []
+    assert damage.find(file, always) == damage.Finding()
+    assert server.numbers() == []

@@ -2,17 +2,20 @@
 
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from agent_kit import BUILT_ON, DEVICE, NOW, FakeServer, numbers_in, sale, until, write_config
+from agent_kit import BUILT_ON, DEVICE, NOW, FakeServer, environment, numbers_in, sale, until, write_config
 from disks import SmallDisk, a_small_disk, fill
 from fakes import FakeClock
 from test_agent_processes import QUICK, Daemon, look, run_agent
 
 from agent import config as configuration
+from agent.clock import SystemClock
 from agent.errors import Misconfigured, SpoolFull
 from agent.space import Shortage, Space, SpaceLimits, disk_free_bytes, limits_of, size_of
 from agent.spool import Spool
@@ -293,3 +296,52 @@ def test_a_card_that_turns_read_only_ends_nothing(shop: Shop, server: FakeServer
 
     assert sorted(server.numbers()) == first + second
     assert daemon.process.poll() is None
+
+
+STUBBORN = """
+import random, sys
+from pathlib import Path
+from agent.clock import SystemClock
+from agent.errors import LocalFault
+from agent.spool import Spool
+from agent_kit import sale
+spool = Spool(Path(sys.argv[1]), "pi-05", clock=SystemClock(), rng=random.SystemRandom())
+faults = number = 0
+while number < 60:
+    try:
+        spool.append([sale(number, filling="x" * 3000)])
+    except LocalFault as fault:
+        assert "disk I/O error" in str(fault), fault
+        faults += 1
+    else:
+        print(number, flush=True)
+        number += 1
+print("faults", faults, flush=True)
+spool.close()
+"""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("call", ["fdatasync:error=EIO:when=9+4", "pwrite64:error=EIO:when=40+61"])
+def test_a_card_that_fails_to_write_now_and_then_loses_and_doubles_nothing(tmp_path: Path, call: str) -> None:
+    """A commit that failed left nothing half; the same sale is tried again, and is stored once."""
+    assert shutil.which("strace"), "install strace (apt-get install strace)"
+    path = tmp_path / "spool.db"
+    Spool(path, DEVICE, clock=SystemClock(), rng=random.Random(1)).close()
+    tracing = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync,pwrite64", "-e", f"inject={call}"]
+    done = subprocess.run(
+        [*tracing, sys.executable, "-c", STUBBORN, str(path)],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=60,
+    )
+    *acknowledged, faults = done.stdout.splitlines()
+    with_all = Spool(path, DEVICE, clock=SystemClock(), rng=random.Random(1))
+    numbers = deliver(with_all)
+    with_all.close()
+
+    assert done.returncode == 0, done.stderr
+    assert int(faults.split()[1]) >= 3
+    assert [int(number) for number in acknowledged] == numbers == list(range(60))
