@@ -27,6 +27,8 @@ from wire.record import format_instant
 
 SEQS_PER_EPOCH = 1_000_000_000_000
 
+START_THE_AGENT = "The agent moves it aside and salvages what can be read: start it, if it doesn't run."
+
 SQL = queries_of("spool")
 
 
@@ -120,7 +122,7 @@ class SpoolConnection:
             yield
         except (OSError, sqlite3.Error) as error:
             if proves_damage(error):
-                raise SpoolMalformed(f"{self._path}: {error}") from error
+                raise SpoolMalformed(f"{self._path}: {error}. {START_THE_AGENT}") from error
             if isinstance(error, (OSError, sqlite3.OperationalError)):
                 raise LocalFault(f"{self._path}: {error}. Nothing was lost; it is tried again.") from error
             raise

@@ -113,7 +113,10 @@ def run(config: Config, *, clock: Clock, rng: random.Random) -> None:
         _run(config, clock=clock, rng=rng)
     except SpoolMalformed as fault:
         log.error("spool_malformed", reason=str(fault))  # noqa: TRY400  (no traceback: expected)
-        mark(config.spool_file, str(fault), clock)
+        try:
+            mark(config.spool_file, str(fault), clock)
+        except OSError as error:
+            raise LocalFault(f"{config.spool_file.parent}: {error.strerror}. Start the agent again.") from error
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606  (this very program)
 
 
@@ -190,14 +193,16 @@ def _sources(
 
 
 def _tell_space(board: Board, shortage: Shortage, why: str) -> None:
-    """Say once that settled sales are forgotten early, once that intake is refused, once that it is over."""
-    board.note(space_short=why or None)
+    """Say what the want of room costs, once each time that this changes."""
     match shortage:
         case Shortage.FORGETTING:
+            board.note(space_short=f"receipted sales are forgotten before spool.keep_for_days: {why}")
             log.warning("settled_forgotten_early", reason=why)
         case Shortage.REFUSING:
+            board.note(space_short=f"no more sales are taken in: {why}")
             log.error("intake_refused", reason=why)
         case Shortage.NONE:
+            board.note(space_short=None)
             log.info("space_ample")
 
 

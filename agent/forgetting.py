@@ -40,16 +40,19 @@ class Forgetting(SpoolConnection):
 
     def _need_room(self, wanted: int) -> None:
         """Make room where it is short: give back what is free, then forget what is settled. Raises SpoolFull."""
-        if self._space is None or self._refusal(wanted) is None:
+        if self._space is None:
             return
-        self._shrink()
-        while (refusal := self._refusal(wanted)) is not None:
+        if self._refusal(wanted) is not None:
+            self._shrink()
+        while (reason := self._refusal(wanted)) is not None:
             # One batch in one commit: the WAL holds every page that is freed, and there is hardly room for it.
             if not self._forget(EVER, 1):
-                self._space.note(Shortage.REFUSING, refusal)
-                raise SpoolFull(f"{self._path}: {refusal}.")
-            self._space.note(Shortage.FORGETTING, refusal)
+                self._space.note(Shortage.REFUSING, reason)
+                raise SpoolFull(f"{self._path}: {reason}.")
+            self._space.note(Shortage.FORGETTING, reason)
             self._shrink()
+        if wanted and self._space.is_refusing:
+            self._space.note(Shortage.FORGETTING, "there is a little room again")
 
     def _refusal(self, wanted: int) -> str | None:
         assert self._space
