@@ -28,7 +28,7 @@ from agent import VERSION, daemon_lock
 from agent.board import Board, DaemonFacts
 from agent.clock import Clock
 from agent.config import Config
-from agent.damage import mark, proves_damage
+from agent.damage import in_words, mark, proves_damage
 from agent.delivery import Delivery
 from agent.errors import LocalFault, SpoolFull, SpoolMalformed
 from agent.files import write_safely
@@ -95,7 +95,7 @@ class _Loop:
                 wait_s = self.step()
             except BaseException as error:  # noqa: BLE001  (what is no local fault goes to the main thread)
                 if proves_damage(error) or not isinstance(error, (LocalFault, OSError, sqlite3.OperationalError)):
-                    self.failed(SpoolMalformed(str(error)) if proves_damage(error) else error)
+                    self.failed(SpoolMalformed(in_words(error)) if proves_damage(error) else error)
                     return
                 log.error("local_fault", loop=self.name, reason=str(error))  # noqa: TRY400  (no traceback: expected)
                 wait_s = LOCAL_FAULT_PAUSE_S

@@ -68,6 +68,11 @@ def proves_damage(error: BaseException) -> bool:
     return code & 0xFF in _CORRUPT or code in _CONTRADICTION
 
 
+def in_words(error: BaseException) -> str:
+    """What sqlite3 says, without the text that it could not decode: that may be a customer's."""
+    return "text that is no UTF-8" if str(error).startswith("Could not decode") else str(error)
+
+
 def find(path: Path, go_on: Callable[[], bool]) -> Finding:
     """Check a spool for damage for as long as `go_on` says so; nothing is written.
 
@@ -82,7 +87,7 @@ def find(path: Path, go_on: Callable[[], bool]) -> Finding:
         return _checked(path, go_on) if path.exists() and path.stat().st_size else Finding()
     except (OSError, sqlite3.Error) as error:
         if proves_damage(error):
-            return Finding((str(error),))
+            return Finding((in_words(error),))
         if _code(error) == sqlite3.SQLITE_READONLY_ROLLBACK:
             return Finding(finished=False)  # killed while the file was being made: opening it to write rolls back
         raise LocalFault(f"{path}: {error}. The file was left as it is; it is tried again.") from error

@@ -6,8 +6,10 @@ May be relied on
 - What is forgotten is counted in its epoch, in the same transaction, so that a hole is never taken for it.
 """
 
+from contextlib import suppress
+
 from agent.connection import SEQS_PER_EPOCH, SQL, SpoolConnection
-from agent.errors import SpoolFull
+from agent.errors import LocalFault, SpoolFull
 from agent.schema import BUSY_TIMEOUT_S
 from agent.space import Shortage
 
@@ -29,30 +31,45 @@ class Forgetting(SpoolConnection):
         return forgotten
 
     def keep_room(self) -> None:
-        """Keep the reserve, and make room for intake where that is short. Raises LocalFault; SpoolFull for no room."""
+        """Keep the reserve, and make room for intake where it is short. Raises LocalFault; SpoolFull for no room."""
         if self._space is None:
             return
+        with self._faults():
+            self._space.keep_reserve()  # before anything is written: on a full disk only this gives it room
         if self._space.is_short and not self._is_ample():
             self._shrink()
         with self._faults():
-            self._space.keep()
+            self._space.notice_ampleness()
         self._need_room(0)
 
     def _need_room(self, wanted: int) -> None:
-        """Make room where it is short: give back what is free, then forget what is settled. Raises SpoolFull."""
+        """Make room where it is short. Raises SpoolFull when there still is none."""
         if self._space is None:
             return
         if self._refusal(wanted) is not None:
-            self._shrink()
+            # On a disk that is full to its last block not even that can be written: the refusal below says so.
+            with suppress(LocalFault):
+                self._make_room(wanted)
+        reason = self._refusal(wanted)
+        if reason is not None:
+            self._space.note(Shortage.REFUSING, reason)
+            raise SpoolFull(f"{self._path}: {reason}.")
+        if wanted and self._space.is_refusing:
+            self._space.note(Shortage.FORGETTING, "there is a little room again")
+
+    def _make_room(self, wanted: int) -> None:
+        """Give back what is free, then forget what is settled, for as long as room is short."""
+        self._shrink()
         while (reason := self._refusal(wanted)) is not None:
             # One batch in one commit: the WAL holds every page that is freed, and there is hardly room for it.
             if not self._forget(EVER, 1):
-                self._space.note(Shortage.REFUSING, reason)
-                raise SpoolFull(f"{self._path}: {reason}.")
-            self._space.note(Shortage.FORGETTING, reason)
+                return
+            self._note_forgetting(reason)
             self._shrink()
-        if wanted and self._space.is_refusing:
-            self._space.note(Shortage.FORGETTING, "there is a little room again")
+
+    def _note_forgetting(self, reason: str) -> None:
+        assert self._space
+        self._space.note(Shortage.FORGETTING, reason)
 
     def _refusal(self, wanted: int) -> str | None:
         assert self._space

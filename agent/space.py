@@ -115,10 +115,10 @@ class Space:
         if changed:
             self._told(shortage, why)
 
-    def keep(self) -> None:
-        """Release the reserve when delivery may need it, make it again when there is room, notice ampleness.
+    def keep_reserve(self) -> None:
+        """Release the reserve when delivery may need it; make it again when there is room for it twice.
 
-        Raises OSError when the disk can't be asked.
+        Raises OSError when the disk can't be asked, or written.
         """
         present, free = size_of(self._reserve), disk_free_bytes(self._reserve.parent)
         wanted = self.limits.reserve_bytes
@@ -126,6 +126,9 @@ class Space:
             self._reserve.unlink(missing_ok=True)
         elif present < wanted and free >= 2 * wanted + self.limits.disk_free_bytes_min:
             _allocate(self._reserve, wanted)
+
+    def notice_ampleness(self) -> None:
+        """Call a shortage over when it is. Raises OSError when the disk can't be asked."""
         if self.is_short and self.room().is_ample:
             self.note(Shortage.NONE)
 

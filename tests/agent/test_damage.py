@@ -22,7 +22,7 @@ from test_agent_processes import QUICK, Daemon, agent_command, drop, run_agent
 from agent import config as configuration
 from agent import damage
 from agent.clock import SystemClock
-from agent.errors import LocalFault, SpoolRefused
+from agent.errors import LocalFault, SpoolMalformed, SpoolRefused
 from agent.intake import TakenFile
 from agent.schema import VERSION
 from agent.space import space_of
@@ -288,6 +288,23 @@ def test_a_check_that_takes_too_long_is_finished_later(config: Path) -> None:
 
     assert not one.finished
     assert damage.find(file, always).reasons
+
+
+def test_text_that_can_not_be_decoded_is_damage_and_is_not_quoted(config: Path) -> None:
+    """Sqlite3's own message quotes it, and it may be a customer's."""
+    file = config.parent / "spool" / "spool.db"
+    connection = sqlite3.connect(file)
+    connection.execute("update batches set key = cast(x'ff4d61726961' as text) where number = 1")
+    connection.commit()
+    connection.close()
+    spool = open_spool(file, FakeClock())
+    with pytest.raises(SpoolMalformed, match="no UTF-8") as caught, spool._faults():
+        spool.next_waiting()
+    spool.close()
+
+    assert "Maria" not in str(caught.value)
+    assert damage.find(file, always).reasons
+    assert "Maria" not in str(damage.find(file, always).reasons)
 
 
 def test_a_newer_agents_spool_is_never_moved(config: Path) -> None:

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -92,7 +93,7 @@ def on_disk(folder: Path) -> int:
 
 def test_a_spool_at_its_limit_refuses_and_drops_nothing(tmp_path: Path, small: Spool, space: Space, told: Told) -> None:
     """With numbers and what to do; what is undelivered stays, all of it."""
-    space.keep()
+    space.keep_reserve()
     acknowledged = fill_up(small)
     assert LIMITS.bytes_max // 2 < on_disk(tmp_path) <= LIMITS.bytes_max
     assert told.shortages == [Shortage.REFUSING]
@@ -150,7 +151,7 @@ def test_the_disk_keeps_what_others_need(small: Spool, space: Space, told: Told)
 
 def test_the_reserve_has_blocks_of_its_own(tmp_path: Path, space: Space) -> None:
     """A hole would be no reserve."""
-    space.keep()
+    space.keep_reserve()
     status = (tmp_path / "spool.reserve").stat()
 
     assert status.st_size == LIMITS.reserve_bytes
@@ -277,6 +278,23 @@ def test_a_card_filled_by_others_stops_intake_but_not_delivery(shop: Shop, serve
     assert sorted(server.numbers()) == [*first, *range(2000, 2100)]
     assert daemon.process.poll() is None
     assert "Traceback" not in daemon.log.read_text()
+
+
+@pytest.mark.root
+def test_an_agent_that_starts_on_a_full_card_still_delivers(shop: Shop, server: FakeServer) -> None:
+    """Opening a spool needs room too: the reserve is released before."""
+    server.answer = busy
+    daemon = shop.start()
+    numbers = shop.hand_in(0, 1)
+    until(lambda: look(shop.config)[1]["rows_not_sent"] == len(numbers), "the sales are in the spool")
+    assert daemon.end(signal.SIGTERM) == 0
+    fill(shop.disk.mount)
+    server.answer = lambda _path, _body: None
+    daemon = shop.start()
+    until(lambda: len(server.numbers()) >= len(numbers), "they arrive", 60)
+
+    assert sorted(server.numbers()) == numbers
+    assert daemon.process.poll() is None
 
 
 @pytest.mark.root
