@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from agent.clock import Clock
-from agent.damage import proves_damage, shared_lock
+from agent.damage import in_words, proves_damage, shared_lock
 from agent.errors import LocalFault, SpoolMalformed, SpoolRefused
 from agent.schema import open_database
 from agent.space import Space
@@ -26,6 +26,8 @@ from wire.batch import BatchName, content_hash, sealing_day
 from wire.record import format_instant
 
 SEQS_PER_EPOCH = 1_000_000_000_000
+
+START_THE_AGENT = "The agent moves it aside and salvages what can be read: start it, if it doesn't run."
 
 SQL = queries_of("spool")
 
@@ -120,7 +122,7 @@ class SpoolConnection:
             yield
         except (OSError, sqlite3.Error) as error:
             if proves_damage(error):
-                raise SpoolMalformed(f"{self._path}: {error}") from error
+                raise SpoolMalformed(f"{self._path}: {in_words(error)}. {START_THE_AGENT}") from error
             if isinstance(error, (OSError, sqlite3.OperationalError)):
                 raise LocalFault(f"{self._path}: {error}. Nothing was lost; it is tried again.") from error
             raise

@@ -32,7 +32,7 @@ from agent.clock import Clock, SystemClock
 from agent.config import Config, runtime_directory
 from agent.damage import mark
 from agent.delivery import Delivery
-from agent.errors import SpoolMalformed
+from agent.errors import LocalFault, SpoolMalformed
 from agent.intake_loop import Intake, sources_of
 from agent.lock import only_daemon
 from agent.logs import set_up_logs
@@ -76,7 +76,10 @@ def run(config_file: Path, *, clock: Clock, rng: random.Random) -> None:
         _run(config_file, config, clock=clock, rng=rng)
     except SpoolMalformed as fault:
         log.error("spool_malformed", reason=str(fault))  # noqa: TRY400  (no traceback: expected)
-        mark(config.spool_file, str(fault), clock)
+        try:
+            mark(config.spool_file, str(fault), clock)
+        except OSError as error:
+            raise LocalFault(f"{config.spool_file.parent}: {error.strerror}. Start the agent again.") from error
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606  (this very program)
 
 
@@ -174,7 +177,7 @@ def _limits_s(config: Config) -> dict[str, float]:
 
 
 def _tell_space(board: Board, shortage: Shortage, why: str) -> None:
-    """Say once that settled sales are forgotten early, once that intake is refused, once that it is over."""
+    """Say what the want of room costs, once each time that this changes."""
     board.note(
         kept_shortened=shortage is not Shortage.NONE,
         intake_refused=why if shortage is Shortage.REFUSING else None,

@@ -61,11 +61,16 @@ class Intent:
 
 def proves_damage(error: BaseException) -> bool:
     """Whether an error of sqlite3 can only come from what the file holds."""
-    code = getattr(error, "sqlite_errorcode", None)
+    code = _code(error)
     if code is None:
         # The only OperationalError without a code: text that is no UTF-8. We never wrote such.
         return isinstance(error, sqlite3.OperationalError) and str(error).startswith("Could not decode")
     return code & 0xFF in _CORRUPT or code in _CONTRADICTION
+
+
+def in_words(error: BaseException) -> str:
+    """What sqlite3 says, without the text that it could not decode: that may be a customer's."""
+    return "text that is no UTF-8" if str(error).startswith("Could not decode") else str(error)
 
 
 def find(path: Path, go_on: Callable[[], bool]) -> Finding:
@@ -82,8 +87,8 @@ def find(path: Path, go_on: Callable[[], bool]) -> Finding:
         return _checked(path, go_on) if path.exists() and path.stat().st_size else Finding()
     except (OSError, sqlite3.Error) as error:
         if proves_damage(error):
-            return Finding((str(error),))
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_READONLY_ROLLBACK:
+            return Finding((in_words(error),))
+        if _code(error) == sqlite3.SQLITE_READONLY_ROLLBACK:
             return Finding(finished=False)  # killed while the file was being made: opening it to write rolls back
         raise LocalFault(f"{path}: {error}. The file was left as it is; it is tried again.") from error
 
@@ -101,7 +106,7 @@ def _checked(path: Path, go_on: Callable[[], bool]) -> Finding:
             if reasons == ["ok"]:
                 reasons = _contradictions(connection) if version == VERSION else []
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            if _code(error) == sqlite3.SQLITE_INTERRUPT:
                 return Finding(finished=False)
             raise
     raise_if_unreadable(path, reasons)
@@ -172,12 +177,13 @@ def _sync(*folders: Path) -> None:
 
 def folders(path: Path) -> list[Path]:
     """Where spools lie that were moved aside, the oldest first."""
-    return sorted(folder for folder in path.parent.glob("damaged-*") if (folder / "reason.json").exists())
+    return sorted(folder for folder in path.parent.glob("damaged-*") if folder.is_dir())
 
 
 def reason_of(folder: Path) -> str:
     """Why a spool was moved aside."""
-    return msgspec.json.decode((folder / "reason.json").read_bytes(), type=Intent).reason
+    intent = _read_intent(folder / "reason.json")
+    return intent.reason if intent else "not known any more"
 
 
 def shared_lock(path: Path) -> IO[str]:
@@ -208,7 +214,19 @@ def _intent_file(path: Path) -> Path:
 
 
 def _intent(path: Path) -> Intent | None:
+    return _read_intent(_intent_file(path))
+
+
+def _read_intent(file: Path) -> Intent | None:
     try:
-        return msgspec.json.decode(_intent_file(path).read_bytes(), type=Intent)
+        return msgspec.json.decode(file.read_bytes(), type=Intent)
     except FileNotFoundError:
         return None
+    except msgspec.MsgspecError:
+        # The card damaged this too. It was only ever written with a proof.
+        return Intent("damaged-again", "not known any more", "")
+
+
+def _code(error: BaseException) -> int | None:
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return code

@@ -105,7 +105,7 @@ def inspect(path: Path) -> Inspection:
         if isinstance(error, LocalFault) or not damage.proves_damage(error):
             unreadable = str(error)
         elif not problems:
-            problems = (str(error),)
+            problems = (damage.in_words(error),)
     aside = tuple(
         MovedAside(str(folder), damage.reason_of(folder), *salvages.get(folder.name, (None, None, None)))
         for folder in damage.folders(path)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from agent.counters import FAULTS, Counters
-from agent.damage import proves_damage
+from agent.damage import in_words, proves_damage
 from agent.errors import LocalFault, SpoolMalformed
 from agent.progress import Progress
 
@@ -58,7 +58,7 @@ class Loop:
                 wait_s = self.step()
             except BaseException as error:  # noqa: BLE001  (what is no local fault goes to the main thread)
                 if proves_damage(error):
-                    self.failed(SpoolMalformed(str(error)))
+                    self.failed(SpoolMalformed(in_words(error)))
                     return
                 if not isinstance(error, (LocalFault, OSError, sqlite3.OperationalError)):
                     self.failed(error)

@@ -7,14 +7,14 @@ May be relied on
   delivery would fail for want of room, and made again when there is room for it twice.
 - `limits` is one frozen value and may be replaced while everything runs.
 
-Shortage is told once, when it costs something, and so is its end.
+What a shortage costs is told once each time that it changes, and so is its end.
 """
 
 import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum
 from pathlib import Path
 
 from agent.config import Config, reserve_bytes, spool_bytes_least
@@ -29,8 +29,8 @@ AMPLE_PART = 8
 """A shortage is over once an eighth of the limit is free: one forgotten batch must not end it."""
 
 
-class Shortage(IntEnum):
-    """What a want of room costs, rising."""
+class Shortage(Enum):
+    """What a want of room costs."""
 
     NONE = 0
     FORGETTING = 1  # settled batches are forgotten before their time
@@ -98,24 +98,27 @@ class Space:
         """Whether room was wanting lately."""
         return self._shortage is not Shortage.NONE
 
+    @property
+    def is_refusing(self) -> bool:
+        """Whether intake was refused lately, and not heard since."""
+        return self._shortage is Shortage.REFUSING
+
     def room(self) -> Room:
         """Measure. Raises OSError when the disk can't be asked."""
         lacking = self.limits.reserve_bytes - size_of(self._reserve)
         return Room(self.limits, sum(map(size_of, self._files)), disk_free_bytes(self._reserve.parent) - lacking)
 
     def note(self, shortage: Shortage, why: str = "") -> None:
-        """Tell what the want of room costs when that rises, and when it is over."""
+        """Tell what the want of room costs now, when that changes."""
         with self._lock:
-            tells = shortage > self._shortage or (shortage is Shortage.NONE and self.is_short)
-            if tells:
-                self._shortage = shortage
-        if tells:
+            changed, self._shortage = shortage is not self._shortage, shortage
+        if changed:
             self._told(shortage, why)
 
-    def keep(self) -> None:
-        """Release the reserve when delivery may need it, make it again when there is room, notice ampleness.
+    def keep_reserve(self) -> None:
+        """Release the reserve when delivery may need it; make it again when there is room for it twice.
 
-        Raises OSError when the disk can't be asked.
+        Raises OSError when the disk can't be asked, or written.
         """
         present, free = size_of(self._reserve), disk_free_bytes(self._reserve.parent)
         wanted = self.limits.reserve_bytes
@@ -123,6 +126,9 @@ class Space:
             self._reserve.unlink(missing_ok=True)
         elif present < wanted and free >= 2 * wanted + self.limits.disk_free_bytes_min:
             _allocate(self._reserve, wanted)
+
+    def notice_ampleness(self) -> None:
+        """Call a shortage over when it is. Raises OSError when the disk can't be asked."""
         if self.is_short and self.room().is_ample:
             self.note(Shortage.NONE)
 

@@ -28,20 +28,18 @@ from pathlib import Path
 from agent.boot_clock import is_better
 from agent.checksum import line_checksum
 from agent.clock import Clock
-from agent.connection import SEQS_PER_EPOCH, SQL, SpoolConnection
-from agent.errors import LocalFault, SpoolDamaged, SpoolFull, SpoolMalformed
+from agent.connection import SEQS_PER_EPOCH, SQL
+from agent.errors import LocalFault, SpoolDamaged, SpoolMalformed
+from agent.forgetting import Forgetting
 from agent.intake import Note, TailMark
 from agent.record_id import RecordIds
-from agent.schema import BUSY_TIMEOUT_S, reading_database
-from agent.space import Shortage, Space, wanted_bytes
+from agent.schema import reading_database
+from agent.space import Space, wanted_bytes
 from wire.batch import BatchName, NotABatchName, content_hash
 from wire.heartbeat import BOOTS_MAX, RANGES_MAX, BootState, EpochState
 from wire.record import Record, format_instant, to_line
 
-FORGET_BATCHES = 100  # in one commit: seldom and in ranges wears the card least
 DAY_MS = 24 * 3600 * 1000
-EVER = "9999"  # later than any moment that can be noted
-SHRINK_WAIT_MS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +110,7 @@ class SpoolState:
         return self.unsealed_rows + self.waiting_rows + self.set_aside_rows
 
 
-class Spool(SpoolConnection):
+class Spool(Forgetting):
     """One connection to the spool. Each thread and each process opens its own."""
 
     def __init__(
@@ -283,84 +281,6 @@ class Spool(SpoolConnection):
             if known is None:
                 return 0
             return self._connection.execute(SQL["await_again"]).rowcount
-
-    def forget(self, settled_before: str) -> int:
-        """Remove what was settled before that moment of the server's time, some batches at once; return rows."""
-        if self._space is None or self._is_ample():
-            return self._forget(settled_before, FORGET_BATCHES)
-        forgotten = self._forget(settled_before, 1)
-        if forgotten:
-            self._shrink()
-        return forgotten
-
-    # Room
-
-    def keep_room(self) -> None:
-        """Keep the reserve, and make room for intake where that is short. Raises LocalFault; SpoolFull for no room."""
-        if self._space is None:
-            return
-        if self._space.is_short and not self._is_ample():
-            self._shrink()
-        with self._faults():
-            self._space.keep()
-        self._need_room(0)
-
-    def _need_room(self, wanted: int) -> None:
-        """Make room where it is short: give back what is free, then forget what is settled. Raises SpoolFull."""
-        if self._space is None or self._refusal(wanted) is None:
-            return
-        self._shrink()
-        while (refusal := self._refusal(wanted)) is not None:
-            # One batch in one commit: the WAL holds every page that is freed, and there is hardly room for it.
-            if not self._forget(EVER, 1):
-                self._space.note(Shortage.REFUSING, refusal)
-                raise SpoolFull(f"{self._path}: {refusal}.")
-            self._space.note(Shortage.FORGETTING, refusal)
-            self._shrink()
-
-    def _refusal(self, wanted: int) -> str | None:
-        assert self._space
-        with self._faults():
-            return self._space.room().refusal(wanted)
-
-    def _is_ample(self) -> bool:
-        assert self._space
-        with self._faults():
-            return self._space.room().is_ample
-
-    def _shrink(self) -> None:
-        """Give free pages and the WAL back to the disk, unless another connection is in the way just now."""
-        with self._faults():
-            self._connection.execute(f"pragma busy_timeout = {SHRINK_WAIT_MS}")
-            try:
-                # `execute` steps once, and each step frees one page.
-                self._connection.executescript("pragma incremental_vacuum")
-                self._connection.execute("pragma wal_checkpoint(truncate)").fetchall()
-            finally:
-                self._connection.execute(f"pragma busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
-
-    def _forget(self, settled_before: str, batches_max: int) -> int:
-        with self._transaction():
-            rows = self._connection.execute(
-                SQL["forgettable"], {"before": settled_before, "limit": batches_max}
-            ).fetchall()
-            forgotten = 0
-            for row in rows:
-                base = row["epoch_number"] * SEQS_PER_EPOCH
-                deleted = self._connection.execute(
-                    SQL["forget_records"],
-                    {"first": base + row["first_seq"], "last": base + row["last_seq"]},
-                )
-                self._connection.execute(SQL["forget_batch"], {"number": row["number"]})
-                self._connection.execute(
-                    SQL["count_forgotten"],
-                    {"number": row["epoch_number"], "rows": row["last_seq"] - row["first_seq"] + 1},
-                )
-                forgotten += deleted.rowcount
-            if rows:
-                self._connection.execute(SQL["forget_epochs"], {"boot": self._clock.boot, "before": settled_before})
-                self._connection.execute(SQL["forget_lost"])
-        return forgotten
 
     # Export
 

@@ -35,7 +35,7 @@ def begin(config: Config, *, clock: Clock, rng: random.Random, space: Space) -> 
     path = config.spool_file
     until_s = clock.monotonic_s() + damage.CHECK_WITHIN_S
     try:
-        space.keep()
+        space.keep_reserve()
         with damage.alone(path):
             finding = damage.find(path, lambda: clock.monotonic_s() < until_s)
             if finding.reasons:

@@ -61,15 +61,19 @@ def a_small_disk(folder: Path, megabytes: int) -> Iterator[SmallDisk]:
 
 
 def fill(folder: Path) -> Path:
-    """Fill the disk of a folder with something else, to its last block; return the file to remove."""
+    """Fill the disk of a folder with something else; return the file to remove.
+
+    All at once: what the agent then gives up for its delivery is not taken too.
+    """
     ballast = folder / "ballast"
-    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
-        while file.write(bytes(1 << 20)):
-            pass
-    with contextlib.suppress(OSError), ballast.open("ab", buffering=0) as file:
-        while file.write(bytes(512)):
-            pass
-    assert shutil.disk_usage(folder).free < 1 << 14
+    free = shutil.disk_usage(folder).free
+    with ballast.open("wb") as file:
+        while free > 0:
+            with contextlib.suppress(OSError):
+                os.posix_fallocate(file.fileno(), 0, free)
+                break
+            free -= 1 << 14
+    assert free > 0
     return ballast
 
 

@@ -10,17 +10,19 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from agent_kit import FakeServer, environment, open_spool, sale, until, write_config
 from fakes import FakeClock
-from test_agent_processes import QUICK, Daemon, agent_command, drop, look, run_agent
+from test_agent_processes import QUICK, Daemon, agent_command, drop, run_agent
 
 from agent import config as configuration
 from agent import damage
 from agent.clock import SystemClock
-from agent.errors import LocalFault, SpoolRefused
+from agent.errors import LocalFault, SpoolMalformed, SpoolRefused
 from agent.intake import TakenFile
 from agent.schema import VERSION
 from agent.space import space_of
@@ -137,7 +139,7 @@ def one_altered_sale(file: Path) -> None:
 DAMAGES = [no_header, no_first_page, zeroed_pages, cut_off, foreign, gone, emptied, one_altered_sale]
 
 
-@pytest.mark.parametrize("harm", DAMAGES)
+@pytest.mark.parametrize("harm", [no_first_page, zeroed_pages, gone, one_altered_sale])
 def test_a_damaged_spool_is_moved_aside_and_what_can_be_read_is_sent(
     config: Path, start: Callable[[], Daemon], server: FakeServer, harm: Callable[[Path], None]
 ) -> None:
@@ -153,7 +155,7 @@ def test_a_damaged_spool_is_moved_aside_and_what_can_be_read_is_sent(
     drop(config, "new", 1000)
     until(lambda: 1000 in server.numbers(), "the new sale arrives")
     until(lambda: "salvage_finished" in daemon.events(), "the rest is salvaged")
-    until(lambda: look(config)[1]["rows_accepted"] == look(config)[1]["rows_not_sent"] == 0, "it is delivered")
+    until(lambda: is_delivered(server, file), "it is delivered")
     (folder,) = damage.folders(file)
     numbers = sorted(server.numbers())
     reported = reported_lost(server)
@@ -161,7 +163,7 @@ def test_a_damaged_spool_is_moved_aside_and_what_can_be_read_is_sent(
     assert len(numbers) == len(set(numbers))
     assert set(numbers) <= {*range(300), 1000}
     assert {name: (folder / name).read_bytes() for name in files} == files
-    if harm in (no_header, no_first_page, gone, emptied):
+    if harm in (no_first_page, gone):
         assert len(numbers) == 301
     elif harm is one_altered_sale:
         assert (set(range(300)) - set(numbers), reported) == ({77}, {78})
@@ -171,10 +173,23 @@ def test_a_damaged_spool_is_moved_aside_and_what_can_be_read_is_sent(
     assert "Traceback" not in daemon.log.read_text()
 
 
+def last_report(server: FakeServer) -> Any:
+    """What the agent said in its last call home."""
+    return json.loads([body for path, _, body in list(server.requests) if "heartbeat" in path][-1])
+
+
+def is_delivered(server: FakeServer, file: Path) -> bool:
+    """Whether nothing waits any more, by a report that was made after the salvage."""
+    with closing(sqlite3.connect(file)) as connection:
+        (finished,) = connection.execute("select finished_at from salvages").fetchone()
+    report = last_report(server)
+    return report["sent_at"] > finished and report["waiting_rows"] == report["accepted_rows"] == 0
+
+
 def reported_lost(server: FakeServer) -> set[int]:
     """Seqs that the last report names as lost."""
-    report = json.loads([body for path, _, body in server.requests if "heartbeat" in path][-1])
-    return {seq for epoch in report["epochs"] for first, last in epoch["lost"] for seq in range(first, last + 1)}
+    epochs = last_report(server)["epochs"]
+    return {seq for epoch in epochs for first, last in epoch["lost"] for seq in range(first, last + 1)}
 
 
 def test_a_daemon_killed_over_and_over_while_it_salvages_loses_and_doubles_nothing(
@@ -275,6 +290,23 @@ def test_a_check_that_takes_too_long_is_finished_later(config: Path) -> None:
     assert damage.find(file, always).reasons
 
 
+def test_text_that_can_not_be_decoded_is_damage_and_is_not_quoted(config: Path) -> None:
+    """Sqlite3's own message quotes it, and it may be a customer's."""
+    file = config.parent / "spool" / "spool.db"
+    connection = sqlite3.connect(file)
+    connection.execute("update batches set key = cast(x'ff4d61726961' as text) where number = 1")
+    connection.commit()
+    connection.close()
+    spool = open_spool(file, FakeClock())
+    with pytest.raises(SpoolMalformed, match="no UTF-8") as caught, spool._faults():
+        spool.next_waiting()
+    spool.close()
+
+    assert "Maria" not in str(caught.value)
+    assert damage.find(file, always).reasons
+    assert "Maria" not in str(damage.find(file, always).reasons)
+
+
 def test_a_newer_agents_spool_is_never_moved(config: Path) -> None:
     """Nor is a byte of it touched, the WAL that it left included. A version that only damage explains is damage."""
     file = config.parent / "spool" / "spool.db"
@@ -330,6 +362,18 @@ def test_what_a_file_already_gave_is_known_after_the_salvage(config: Path) -> No
     fresh.close()
 
 
+def test_a_note_that_the_card_damaged_too_stops_nothing(config: Path) -> None:
+    """The files are moved all the same, and salvaged; why is not known any more."""
+    loaded = configuration.load(config)
+    damage.mark(loaded.spool_file, "a test", SystemClock())
+    (loaded.spool_file.parent / "spool.damaged").write_bytes(b"\x00" * 40)
+    begin(loaded, clock=SystemClock(), rng=random.Random(1), space=space_of(loaded))
+    (folder,) = damage.folders(loaded.spool_file)
+
+    assert (folder / "spool.db").stat().st_size > 0
+    assert damage.reason_of(folder) == "not known any more"
+
+
 STRACE = shutil.which("strace")
 
 
@@ -382,4 +426,26 @@ def test_a_cut_at_any_step_of_moving_aside_is_finished_at_the_next_start(config:
         assert not file.exists()
         assert (damage.folders(file)[0] / "spool.db").stat().st_size > PAGE
     assert killed >= 3
+    assert server.numbers() == []
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("call", ["pread64:error=EIO:when=3+", "openat:error=EACCES:when=1+"])
+def test_a_card_that_cannot_be_read_now_is_no_damaged_spool(config: Path, server: FakeServer, call: str) -> None:
+    """Nothing is moved for a hiccup or a missing right: the agent says so, and the next start finds everything."""
+    assert STRACE, "install strace (apt-get install strace)"
+    file = config.parent / "spool" / "spool.db"
+    path = ["-P", str(file)]
+    done = subprocess.run(
+        [STRACE, "-f", "-qq", "-o", "/dev/null", *path, "-e", f"inject={call}", *agent_command(config, "run")],
+        check=False,
+        capture_output=True,
+        env=environment(),
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert str(file).encode() in done.stderr
+    assert b"Traceback" not in done.stderr
+    assert damage.folders(file) == []
+    assert damage.find(file, always) == damage.Finding()
     assert server.numbers() == []

@@ -55,7 +55,7 @@ def as_stored(value: object) -> object:
     return value
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(rows=ROWS, page_bytes=st.sampled_from([512, 1024, 4096, 65536]), in_wal=st.integers(0, 40))
 def test_of_a_sound_file_every_row_is_found_once(
     rows: dict[int, tuple[object, object]], page_bytes: int, in_wal: int
@@ -69,7 +69,7 @@ def test_of_a_sound_file_every_row_is_found_once(
     assert things == {number: (None, as_stored(a), as_stored(b)) for number, (a, b) in rows.items()}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32), parts=st.integers(1, 8))
 def test_nothing_in_a_damaged_file_raises(seed: int, parts: int) -> None:
     """Rubbish anywhere, cut anywhere: what makes no sense is left out."""

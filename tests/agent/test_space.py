@@ -2,17 +2,21 @@
 
 import random
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from agent_kit import BUILT_ON, DEVICE, NOW, FakeServer, numbers_in, sale, until, write_config
+from agent_kit import BUILT_ON, DEVICE, NOW, FakeServer, environment, numbers_in, sale, until, write_config
 from disks import SmallDisk, a_small_disk, fill
 from fakes import FakeClock
 from test_agent_processes import QUICK, Daemon, look, run_agent
 
 from agent import config as configuration
+from agent.clock import SystemClock
 from agent.errors import Misconfigured, SpoolFull
 from agent.space import Shortage, Space, SpaceLimits, disk_free_bytes, limits_of, size_of
 from agent.spool import Spool
@@ -89,7 +93,7 @@ def on_disk(folder: Path) -> int:
 
 def test_a_spool_at_its_limit_refuses_and_drops_nothing(tmp_path: Path, small: Spool, space: Space, told: Told) -> None:
     """With numbers and what to do; what is undelivered stays, all of it."""
-    space.keep()
+    space.keep_reserve()
     acknowledged = fill_up(small)
     assert LIMITS.bytes_max // 2 < on_disk(tmp_path) <= LIMITS.bytes_max
     assert told.shortages == [Shortage.REFUSING]
@@ -140,13 +144,14 @@ def test_the_disk_keeps_what_others_need(small: Spool, space: Space, told: Told)
         small.append([a_kilo(1)])
     space.limits = LIMITS
     assert small.append([a_kilo(1)]) == 1
+    small.keep_room()
 
-    assert told.shortages == [Shortage.REFUSING]
+    assert told.shortages == [Shortage.REFUSING, Shortage.FORGETTING, Shortage.NONE]
 
 
 def test_the_reserve_has_blocks_of_its_own(tmp_path: Path, space: Space) -> None:
     """A hole would be no reserve."""
-    space.keep()
+    space.keep_reserve()
     status = (tmp_path / "spool.reserve").stat()
 
     assert status.st_size == LIMITS.reserve_bytes
@@ -235,7 +240,7 @@ def test_a_spool_at_its_limit_on_a_real_card_goes_on_by_itself(shop: Shop, serve
     """No server for long: intake is refused, files stay; the server returns: everything arrives once."""
     server.answer = busy
     daemon = shop.start()
-    numbers = shop.hand_in(0, 70)
+    numbers = shop.hand_in(0, 100)
     until(lambda: "spool.bytes_max" in str(look(shop.config)[1]["attention"]), "the limit is reached")
     assert on_disk(shop.spool) <= 12 * MB
     assert list(shop.sales.rglob("*.jsonl"))
@@ -243,7 +248,10 @@ def test_a_spool_at_its_limit_on_a_real_card_goes_on_by_itself(shop: Shop, serve
     until(lambda: len(server.numbers()) >= len(numbers), "everything arrives", 60)
 
     assert sorted(server.numbers()) == numbers
-    assert 1 <= daemon.events().count("intake_refused") <= 1 + daemon.events().count("space_ample")
+    events = daemon.events()
+    assert (
+        1 <= events.count("intake_refused") <= 1 + events.count("space_ample") + events.count("settled_forgotten_early")
+    )
     assert daemon.process.poll() is None
 
 
@@ -273,6 +281,23 @@ def test_a_card_filled_by_others_stops_intake_but_not_delivery(shop: Shop, serve
 
 
 @pytest.mark.root
+def test_an_agent_that_starts_on_a_full_card_still_delivers(shop: Shop, server: FakeServer) -> None:
+    """Opening a spool needs room too: the reserve is released before."""
+    server.answer = busy
+    daemon = shop.start()
+    numbers = shop.hand_in(0, 1)
+    until(lambda: look(shop.config)[1]["rows_not_sent"] == len(numbers), "the sales are in the spool")
+    assert daemon.end(signal.SIGTERM) == 0
+    fill(shop.disk.mount)
+    server.answer = lambda _path, _body: None
+    daemon = shop.start()
+    until(lambda: len(server.numbers()) >= len(numbers), "they arrive", 60)
+
+    assert sorted(server.numbers()) == numbers
+    assert daemon.process.poll() is None
+
+
+@pytest.mark.root
 def test_a_card_that_turns_read_only_ends_nothing(shop: Shop, server: FakeServer) -> None:
     """The agent stays alive and says so; after the next boot everything acknowledged is there, once."""
     server.answer = busy
@@ -293,3 +318,52 @@ def test_a_card_that_turns_read_only_ends_nothing(shop: Shop, server: FakeServer
 
     assert sorted(server.numbers()) == first + second
     assert daemon.process.poll() is None
+
+
+STUBBORN = """
+import random, sys
+from pathlib import Path
+from agent.clock import SystemClock
+from agent.errors import LocalFault
+from agent.spool import Spool
+from agent_kit import sale
+spool = Spool(Path(sys.argv[1]), "pi-05", clock=SystemClock(), rng=random.SystemRandom())
+faults = number = 0
+while number < 60:
+    try:
+        spool.append([sale(number, filling="x" * 3000)])
+    except LocalFault as fault:
+        assert "disk I/O error" in str(fault), fault
+        faults += 1
+    else:
+        print(number, flush=True)
+        number += 1
+print("faults", faults, flush=True)
+spool.close()
+"""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("call", ["fdatasync:error=EIO:when=9+4", "pwrite64:error=EIO:when=40+61"])
+def test_a_card_that_fails_to_write_now_and_then_loses_and_doubles_nothing(tmp_path: Path, call: str) -> None:
+    """A commit that failed left nothing half; the same sale is tried again, and is stored once."""
+    assert shutil.which("strace"), "install strace (apt-get install strace)"
+    path = tmp_path / "spool.db"
+    Spool(path, DEVICE, clock=SystemClock(), rng=random.Random(1)).close()
+    tracing = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync,pwrite64", "-e", f"inject={call}"]
+    done = subprocess.run(
+        [*tracing, sys.executable, "-c", STUBBORN, str(path)],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=60,
+    )
+    *acknowledged, faults = done.stdout.splitlines()
+    with_all = Spool(path, DEVICE, clock=SystemClock(), rng=random.Random(1))
+    numbers = deliver(with_all)
+    with_all.close()
+
+    assert done.returncode == 0, done.stderr
+    assert int(faults.split()[1]) >= 3
+    assert [int(number) for number in acknowledged] == numbers == list(range(60))
