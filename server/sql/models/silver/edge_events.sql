@@ -29,7 +29,7 @@ begin
             coalesce(payload.store_id, scout.part(payload.store, 'id')) as store_id,
             coalesce(payload."timestamp", payload.ts, payload.captured_at, payload.created_at) as local_time,
             payload.ts_utc
-        from scout.bronze_edge_raw as bronze
+        from scout.bronze_edge_rows as bronze
         cross join lateral jsonb_to_record(bronze.payload) as payload (
             transaction_id jsonb, id jsonb, store_id jsonb, store jsonb,
             "timestamp" jsonb, ts jsonb, captured_at jsonb, created_at jsonb, ts_utc jsonb

@@ -22,7 +22,7 @@ declare
 begin
     -- What was refused before, where these loads are typed again.
     delete from scout.silver_rejections as rejection
-    using scout.bronze_transactions_raw as bronze
+    using scout.bronze_transaction_rows as bronze
     where bronze.load_id = any (loads)
         and rejection.raw_id = bronze.raw_id
         and rejection.field not like 'items%';
@@ -82,7 +82,7 @@ begin
             payload.duration_seconds as said_duration_seconds,
             payload.handshake_score as said_handshake_score,
             payload.status as said_status
-        from scout.bronze_transactions_raw as bronze
+        from scout.bronze_transaction_rows as bronze
         cross join lateral jsonb_to_record(
             case when jsonb_typeof(bronze.payload) = 'object' then bronze.payload end
         ) as payload (
