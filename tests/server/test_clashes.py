@@ -40,10 +40,7 @@ def test_every_clash_is_listed_and_nothing_is_changed(old: psycopg.Connection) -
         migrate(old)
 
     lines = str(refused.value).splitlines()
-    assert (
-        "  table scout.silver_transactions (id bigint, store_id bigint, payment_method scout.payment_method, "
-        in (lines[1].partition("peso_value")[0])
-    )
+    assert lines[1].startswith("  table scout.silver_transactions (id bigint, store_id bigint, payment_method ")
     assert lines[2] == "  materialized view scout.gold_txn_daily (transactions bigint)"
     assert len(lines) == 4
     assert "--move-aside" in lines[3]
