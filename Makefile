@@ -9,7 +9,7 @@ STAMP := $(VENV)/installed-$(shell cat requirements/dev.txt pyproject.toml | cks
 UV_LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header pyproject.toml
 
-.PHONY: help demo test test-root install lint format lock clean
+.PHONY: help demo test test-root test-postgresql-15 install lint format lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,10 +31,15 @@ demo: $(STAMP)  ## three tills, an outage, a kill: every sale in gold, to the ce
 test: $(STAMP)  ## unit, integration on a real PostgreSQL, end to end
 	@$(BIN)/python -m pytest -m "not root"
 	@if [ "$$(id -u)" != 0 ]; then echo "not run here: make test-root (needs root)"; fi
+	@echo "not run here: make test-postgresql-15 (needs Debian's postgresql-15)"
 
 test-root: $(STAMP)  ## the tests that need root
 	@if [ "$$(id -u)" != 0 ]; then echo "make test-root needs root: run 'sudo make test-root'" >&2; exit 1; fi
 	@$(BIN)/python -m pytest -m root
+
+test-postgresql-15: $(STAMP)  ## the server's tests on Debian's PostgreSQL 15 (package postgresql-15)
+	@test -x /usr/lib/postgresql/15/bin/postgres || { echo "install Debian's package postgresql-15" >&2; exit 1; }
+	@SCOUT_POSTGRES_BIN=/usr/lib/postgresql/15/bin $(BIN)/python -m pytest -m "not root" tests/server
 
 lint: $(STAMP)  ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check .
