@@ -17,7 +17,7 @@ ifeq ($(shell command -v systemd-analyze),)
 ELSEWHERE += or analyze
 endif
 
-.PHONY: help demo test test-root test-service test-power bench-idle install lint format lock clean
+.PHONY: help demo test test-root test-service test-power bench-idle test-postgresql-15 install lint format lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,7 @@ demo: $(STAMP)  ## three tills, an outage, a kill: every sale in gold, to the ce
 test: $(STAMP)  ## unit, integration on a real PostgreSQL, end to end
 	@$(BIN)/python -m pytest -m "not ($(ELSEWHERE))"
 	@echo "not run here, each needs root: make test-root, make test-service (a real systemd), make test-power (power cuts)"
+	@echo "not run here either: make test-postgresql-15 (Debian's PostgreSQL 15)"
 
 test-root: $(STAMP)  ## the tests that need root
 	@$(call need_root,$@)
@@ -57,6 +58,10 @@ test-power: $(STAMP)  ## a hundred power cuts under load, and the controls (root
 
 bench-idle: $(STAMP)  ## ten idle minutes: wake-ups, bytes written, memory by module
 	@SCOUT_TEST_IDLE_S=600 $(BIN)/python -m pytest --quiet tests/agent/test_idle.py
+
+test-postgresql-15: $(STAMP)  ## the server's tests on Debian's PostgreSQL 15 (package postgresql-15)
+	@test -x /usr/lib/postgresql/15/bin/postgres || { echo "install Debian's package postgresql-15" >&2; exit 1; }
+	@SCOUT_POSTGRES_BIN=/usr/lib/postgresql/15/bin $(BIN)/python -m pytest -m "not root" tests/server
 
 lint: $(STAMP)  ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check .

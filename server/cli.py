@@ -22,14 +22,16 @@ import typer
 
 from server import importing, secrets, supervisor, tokens
 from server.bucket import open_bucket
+from server.clashes import explain
 from server.config import Address, find_bucket, find_data, find_database, now
-from server.database import migrate as migrate_database
 from server.database import open_pool
-from server.errors import ServerError
+from server.errors import Misconfigured, ServerError
 from server.etl import TargetResult, run_etl
 from server.loader import LoadSummary
 from server.loader import load as load_objects
 from server.loop import Loop
+from server.schema import migrate as migrate_schema
+from server.schema import plan as plan_schema
 
 EXIT_USAGE = 64
 STOPPING = (signal.SIGTERM, signal.SIGINT)
@@ -152,10 +154,29 @@ def dsn(data: Data = None, database_url: DatabaseUrl = None) -> None:
 
 
 @app.command()
-def migrate(data: Data = None, database_url: DatabaseUrl = None) -> None:
-    """Bring the database to this version's tables, views and functions. Safe to repeat."""
+def migrate(
+    *,
+    data: Data = None,
+    database_url: DatabaseUrl = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the SQL and change nothing.")] = False,
+    move_aside: Annotated[
+        bool, typer.Option("--move-aside", help="Move what stands in the way to schema scout_before.")
+    ] = False,
+) -> None:
+    """Bring the database to this version's tables, views and functions. Safe to repeat.
+
+    What another program made under one of our names is listed, and nothing is changed, unless --move-aside is
+    given. On a Supabase project the private bucket and its upload policies are made, too.
+    """
     with psycopg.connect(find_database(data, database_url, os.environ), autocommit=True) as connection:
-        applied = migrate_database(connection)
+        if dry_run:
+            due = plan_schema(connection)
+            if due.clashes and not move_aside:
+                raise Misconfigured(explain(due.clashes))
+            for statement in due.statements():
+                typer.echo(statement)
+            return
+        applied = migrate_schema(connection, move_aside=move_aside)
     for name in applied:
         typer.echo(f"applied {name}")
     if not applied:

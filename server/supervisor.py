@@ -32,12 +32,13 @@ from server.bucket import Bucket, FolderBucket
 from server.committer import Committer
 from server.config import LIMITS, Address, Limits, bucket_folder, now
 from server.data_directory import DataDirectory
-from server.database import migrate, open_pool
+from server.database import open_pool
 from server.embedded import EmbeddedPostgres
 from server.errors import Misconfigured
 from server.etl import run_etl
 from server.loader import LoadSummary, load
 from server.loop import Loop
+from server.schema import migrate
 from server.secrets import VARIABLE, jwt_secret_file, keep_jwt_secret, keep_service_token, service_token_file
 
 LOADER_INTERVAL_S = 5.0

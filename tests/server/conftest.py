@@ -6,6 +6,7 @@ Databases are copied from a migrated template, which is many times quicker than 
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -16,16 +17,17 @@ from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
 
 from server.bucket import FolderBucket
-from server.database import migrate, open_pool
+from server.database import open_pool
 from server.embedded import DataDirectory, EmbeddedPostgres
+from server.schema import migrate
 
 TEMPLATE = "scout_template"
 
 _numbers = count(1)
 
 
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
+@contextmanager
+def a_postgres() -> Iterator[str]:
     """Start the PostgreSQL that `scout-server up` would start; yield the URL of its first database."""
     # Not below pytest's own folder, which PostgreSQL's account can't pass through.
     folder = Path(tempfile.mkdtemp(prefix="scout-test-"))
@@ -35,6 +37,23 @@ def postgres_url() -> Iterator[str]:
             yield postgres.dsn
     finally:
         shutil.rmtree(folder)
+
+
+@contextmanager
+def a_database(postgres_url: str, template: str = "template0") -> Iterator[str]:
+    """Make a database, yield its URL, and drop it."""
+    name = f"scout_test_{next(_numbers)}"
+    _create_database(postgres_url, name, template)
+    yield _url_of(postgres_url, name)
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """Start the PostgreSQL of this run."""
+    with a_postgres() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -49,13 +68,15 @@ def template_database(postgres_url: str) -> str:
 @pytest.fixture
 def empty_database_url(postgres_url: str) -> Iterator[str]:
     """Make a database with nothing in it."""
-    yield from _lent_database(postgres_url, "template0")
+    with a_database(postgres_url) as url:
+        yield url
 
 
 @pytest.fixture
 def database_url(postgres_url: str, template_database: str) -> Iterator[str]:
     """Make a migrated database."""
-    yield from _lent_database(postgres_url, template_database)
+    with a_database(postgres_url, template_database) as url:
+        yield url
 
 
 @pytest.fixture
@@ -76,14 +97,6 @@ def connection(database_url: str) -> Iterator[psycopg.Connection]:
 def bucket(tmp_path: Path) -> FolderBucket:
     """Make an empty bucket."""
     return FolderBucket(tmp_path / "bucket")
-
-
-def _lent_database(postgres_url: str, template: str) -> Iterator[str]:
-    name = f"scout_test_{next(_numbers)}"
-    _create_database(postgres_url, name, template)
-    yield _url_of(postgres_url, name)
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
 
 def _create_database(postgres_url: str, name: str, template: str) -> None:

@@ -9,8 +9,9 @@ import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
 
-from server.database import BEGIN_AGAIN_MAX, SQL, migrate, named_queries, open_pool, transact
+from server.database import BEGIN_AGAIN_MAX, SQL, named_queries, open_pool, transact
 from server.errors import Misconfigured
+from server.schema import migrate
 
 LEDGER = "select version, name, statements is not null, checksum is not null from supabase_migrations.schema_migrations"
 

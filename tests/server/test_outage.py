@@ -7,8 +7,9 @@ from programs import data_folder
 
 from server.bucket import FolderBucket
 from server.data_directory import DataDirectory
-from server.database import migrate, open_pool
+from server.database import open_pool
 from server.embedded import EmbeddedPostgres
+from server.schema import migrate
 
 SALE = b'{"transaction_id":"t1"}'
 

@@ -4,6 +4,18 @@ select pg_advisory_lock(hashtext('scout-edge migrations'))
 -- unlock_migrations -- let the next one in
 select pg_advisory_unlock(hashtext('scout-edge migrations'))
 
+-- relations_there -- which of these tables and views exist
+select name from unnest(%(names)s::text[]) as name where to_regclass(name) is not null
+
+-- has_checksums -- whether the ledger was used by us before
+select exists (
+    select
+    from pg_attribute
+    where attrelid = to_regclass('supabase_migrations.schema_migrations')
+        and attname = 'checksum'
+        and not attisdropped
+)
+
 -- make_ledger -- the table in which Supabase's own tool keeps what was applied, with our checksum beside it
 create schema if not exists supabase_migrations;
 create table if not exists supabase_migrations.schema_migrations (
@@ -15,6 +27,9 @@ alter table supabase_migrations.schema_migrations add column if not exists check
 
 -- applied_migrations -- what the ledger says
 select version, name, checksum from supabase_migrations.schema_migrations
+
+-- applied_migrations_unchecked -- what it says where only Supabase's own tool used it
+select version, name, null::text as checksum from supabase_migrations.schema_migrations
 
 -- record_migration -- part of the migration's own transaction
 insert into supabase_migrations.schema_migrations (version, statements, name, checksum)
@@ -28,3 +43,43 @@ select name, checksum from scout_edge.models
 insert into scout_edge.models (name, checksum)
 values (%(name)s, %(checksum)s)
 on conflict (name) do update set checksum = excluded.checksum, applied_at = now()
+
+-- relations_in_the_way -- of the tables and views about to be made, those that are there, with kind and columns
+select
+    asked.name,
+    case pg_class.relkind
+        when 'r' then 'table'
+        when 'p' then 'table'
+        when 'v' then 'view'
+        when 'm' then 'materialized view'
+        when 'f' then 'foreign table'
+        when 'S' then 'sequence'
+        when 'c' then 'type'
+        else 'index'
+    end as kind,
+    coalesce(
+        (
+            select string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' order by attnum)
+            from pg_attribute
+            where attrelid = pg_class.oid and attnum > 0 and not attisdropped
+        ),
+        ''
+    ) as columns
+from unnest(%(names)s::text[]) with ordinality as asked (name, place)
+join pg_class on pg_class.oid = to_regclass(asked.name)
+order by asked.place
+
+-- functions_in_the_way -- the same of functions, with their arguments
+select asked.name, 'function' as kind, pg_get_function_identity_arguments(pg_proc.oid) as columns
+from unnest(%(names)s::text[]) with ordinality as asked (name, place)
+join pg_namespace on pg_namespace.nspname = split_part(asked.name, '.', 1)
+join pg_proc on pg_proc.pronamespace = pg_namespace.oid and pg_proc.proname = split_part(asked.name, '.', 2)
+order by asked.place, columns
+
+-- columns_of -- the columns of a table and their types
+select attname, format_type(atttypid, null)
+from pg_attribute
+where attrelid = to_regclass(%(name)s) and attnum > 0 and not attisdropped
+
+-- make_before -- where things are moved that stand in the way
+create schema if not exists scout_before

@@ -30,7 +30,7 @@ begin
             coalesce(payload.store_id, scout.part(payload.store, 'id')) as store_id,
             coalesce(payload."timestamp", payload.ts, payload.captured_at, payload.created_at) as local_time,
             payload.ts_utc
-        from scout.bronze_edge_raw as bronze
+        from scout.bronze_edge_rows as bronze
         left join scout_edge.boots as measured
             on bronze.clock = 'unsynced'
             and measured.device_id = bronze.device_id
@@ -39,7 +39,7 @@ begin
             transaction_id jsonb, id jsonb, store_id jsonb, store jsonb,
             "timestamp" jsonb, ts jsonb, captured_at jsonb, created_at jsonb, ts_utc jsonb
         )
-        where bronze.load_id = any (loads) or bronze.raw_id = any (again)
+        where bronze.load_id = any (loads) or bronze.landing_id = any (again)
     ),
     written as (
         insert into scout.silver_edge_events as event (

@@ -11,16 +11,16 @@ declare
     fields_refused bigint;
 begin
     delete from scout.silver_rejections as rejection
-    using scout.bronze_transactions_raw as bronze
-    where (bronze.load_id = any (loads) or bronze.raw_id = any (again))
+    using scout.bronze_transaction_rows as bronze
+    where (bronze.load_id = any (loads) or bronze.landing_id = any (again))
         and rejection.raw_id = bronze.raw_id
         and rejection.field like 'items%';
 
     -- A sale whose latest version came with these loads: the lines of an earlier one are no longer true.
     delete from scout.silver_transaction_items as item
-    using scout.bronze_transactions_raw as bronze
+    using scout.bronze_transaction_rows as bronze
     join scout.silver_transactions as sale using (raw_id)
-    where (bronze.load_id = any (loads) or bronze.raw_id = any (again))
+    where (bronze.load_id = any (loads) or bronze.landing_id = any (again))
         and item.source_id = sale.source_id
         and item.transaction_key = sale.transaction_key;
 
@@ -30,9 +30,9 @@ begin
             sale.source_id,
             sale.transaction_key,
             nullif(bronze.payload -> 'items', 'null') as items
-        from scout.bronze_transactions_raw as bronze
+        from scout.bronze_transaction_rows as bronze
         left join scout.silver_transactions as sale using (raw_id)
-        where bronze.load_id = any (loads) or bronze.raw_id = any (again)
+        where bronze.load_id = any (loads) or bronze.landing_id = any (again)
     ),
     said as materialized (
         select

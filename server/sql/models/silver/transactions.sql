@@ -25,8 +25,8 @@ declare
 begin
     -- What was refused before, where these loads are typed again.
     delete from scout.silver_rejections as rejection
-    using scout.bronze_transactions_raw as bronze
-    where (bronze.load_id = any (loads) or bronze.raw_id = any (again))
+    using scout.bronze_transaction_rows as bronze
+    where (bronze.load_id = any (loads) or bronze.landing_id = any (again))
         and rejection.raw_id = bronze.raw_id
         and rejection.field not like 'items%';
 
@@ -85,7 +85,7 @@ begin
             payload.duration_seconds as said_duration_seconds,
             payload.handshake_score as said_handshake_score,
             payload.status as said_status
-        from scout.bronze_transactions_raw as bronze
+        from scout.bronze_transaction_rows as bronze
         left join scout_edge.boots as measured
             on bronze.clock = 'unsynced'
             and measured.device_id = bronze.device_id
@@ -102,7 +102,7 @@ begin
             suggestion jsonb, suggestion_accepted jsonb, campaign_influenced jsonb, is_tbwa_client jsonb,
             payment_method jsonb, duration_seconds jsonb, handshake_score jsonb, status jsonb
         )
-        where bronze.load_id = any (loads) or bronze.raw_id = any (again)
+        where bronze.load_id = any (loads) or bronze.landing_id = any (again)
     ),
     numbered as materialized (
         select

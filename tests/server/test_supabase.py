@@ -1,0 +1,312 @@
+"""What `migrate` makes where Supabase's storage server is, and what a device's token can do there.
+
+The storage server asks by an INSERT in the token's role, without RETURNING, and rolls it back: so do these
+tests. Who migrates is no superuser.
+"""
+
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from conftest import a_database, a_postgres
+from psycopg.conninfo import make_conninfo
+from psycopg.types.json import Jsonb
+
+from server.errors import Misconfigured
+from server.schema import migrate, plan
+
+ROLES, STORAGE = (Path(__file__).with_name(f"storage_{part}.sql").read_text() for part in ("roles", "schema"))
+PROBE = "insert into storage.objects (bucket_id, name, version, metadata, owner_id) values (%s, %s, %s, %s, %s)"
+NAME = "2026-01-20/pi-05/day.jsonl.gz"
+ISSUED_AT = 1_800_000_000
+CLAIMS: dict[str, Any] = {
+    "role": "edge_uploader",
+    "sub": "pi-05",
+    "iat": ISSUED_AT,
+    "exp": ISSUED_AT + 30 * 86_400,
+    "jti": str(uuid.UUID(int=5)),
+}
+ALLOWED = {"mimetype": "application/gzip", "contentLength": 100}
+
+
+@pytest.fixture(scope="module")
+def cluster_url() -> Iterator[str]:
+    """Start a PostgreSQL of its own: roles belong to a cluster, and other tests must not meet a project's."""
+    with a_postgres() as url, psycopg.connect(url, autocommit=True) as superuser:
+        superuser.execute(ROLES)
+        yield url
+
+
+@pytest.fixture
+def bare_url(cluster_url: str) -> Iterator[str]:
+    """Make a project's database as Supabase hands it over; yield the superuser's URL of it."""
+    with a_database(cluster_url) as url:
+        make_project(url)
+        yield url
+
+
+@pytest.fixture
+def owner(bare_url: str) -> Iterator[psycopg.Connection]:
+    """Connect to it as the project's owner, who is no superuser."""
+    with psycopg.connect(owners(bare_url), autocommit=True) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def migrated(cluster_url: str) -> Iterator[psycopg.Connection]:
+    """Make a project, migrate it, let two devices in, and connect as the storage server does."""
+    with a_database(cluster_url) as url:
+        make_project(url)
+        with psycopg.connect(owners(url), autocommit=True) as connection:
+            migrate(connection)
+            connection.execute("insert into scout_edge.devices (device_id, source) values ('pi-05', ''), ('pi-06', '')")
+        with psycopg.connect(url, autocommit=True) as opened:
+            yield opened
+
+
+@pytest.fixture
+def project(migrated: psycopg.Connection) -> Iterator[psycopg.Connection]:
+    """Lend the migrated project to one test; what that changes is rolled back."""
+    with migrated.transaction(force_rollback=True):
+        yield migrated
+
+
+def make_project(url: str) -> None:
+    """Give a database what Supabase gives to each."""
+    with psycopg.connect(url, autocommit=True) as superuser:
+        superuser.execute(STORAGE)
+        superuser.execute(f"grant create on database {superuser.info.dbname} to project_owner")
+        superuser.execute("grant create on schema public to project_owner")
+
+
+def owners(url: str) -> str:
+    """Return the URL by which the project's owner comes in."""
+    return make_conninfo(url, user="project_owner", password="of the tests")
+
+
+@contextmanager
+def as_device(connection: psycopg.Connection, claims: dict[str, Any] | None) -> Iterator[None]:
+    """Run in a token's role with its claims set, and roll back."""
+    with connection.transaction(force_rollback=True):
+        role = (claims or {}).get("role", "anon")
+        connection.execute(psycopg.sql.SQL("set local role {}").format(psycopg.sql.Identifier(role)))
+        connection.execute("select set_config('request.jwt.claims', %s, true)", [json.dumps(claims) if claims else ""])
+        yield
+
+
+def may_store(
+    connection: psycopg.Connection,
+    name: str = NAME,
+    *,
+    bucket: str = "scout-ingest",
+    claims: dict[str, Any] | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> bool:
+    """Ask as the storage server does; False when the policy refuses the row."""
+    claims = CLAIMS if claims is None else claims
+    values = [bucket, name, "v1", Jsonb(ALLOWED if metadata is None else metadata), claims.get("sub")]
+    try:
+        with as_device(connection, claims):
+            connection.execute(PROBE, values)
+    except psycopg.errors.InsufficientPrivilege as refused:
+        if "row-level security" not in str(refused):
+            raise
+        return False
+    return True
+
+
+def test_a_device_may_store_into_its_own_folder(project: psycopg.Connection) -> None:
+    """The one thing that its token is for, in every form that a file may have."""
+    names = [NAME, "2026-01-20/pi-05/a.jsonl", "2000-01-01/pi-05/a.json", "2099-12-31/pi-05/A-1_2.zst"]
+    refused = [name for name in names if not may_store(project, name)]
+
+    assert refused == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "2026-01-20/pi-06/day.jsonl.gz",
+        "2026-01-20/PI-05/day.jsonl.gz",
+        "2026-01-20/day.jsonl.gz",
+        "day.jsonl.gz",
+        "2026-01-20/pi-05/deeper/day.jsonl.gz",
+        "2026-01-20/pi-05/",
+        "2026-01-20/pi-05/../pi-06/day.jsonl.gz",
+        "2026-01-20/pi-05/../day.jsonl.gz",
+        "2026-01-20//pi-05/day.jsonl.gz",
+        "/2026-01-20/pi-05/day.jsonl.gz",
+        "./2026-01-20/pi-05/day.jsonl.gz",
+        "2026-99-99/pi-05/day.jsonl.gz",
+        "2026-02-29/pi-05/day.jsonl.gz",
+        "1999-12-31/pi-05/day.jsonl.gz",
+        "2100-01-01/pi-05/day.jsonl.gz",
+        "26-01-20/pi-05/day.jsonl.gz",
+        "2026-01-20\n/pi-05/day.jsonl.gz",
+        "2026-01-20/pi-05/.day.jsonl.gz",
+        "2026-01-20/pi-05/day.exe",
+        "2026-01-20/pi-05/day.jsonl.gz\n",
+        "2026-01-20/pi-05/a day.jsonl",
+        "2026-01-20/pi-05/" + "a" * 124 + ".json",
+        "",
+    ],
+)
+def test_no_other_name_is_let_in(project: psycopg.Connection, name: str) -> None:
+    """Another device's folder, no real day, a path with tricks: refused before a byte is stored."""
+    assert may_store(project)
+    assert not may_store(project, name)
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"sub": "pi-06"},
+        {"sub": "pi-99"},
+        {"sub": None},
+        {"sub": 5},
+        {"iat": None},
+        {"exp": None},
+        {"iat": "soon"},
+        {"exp": ISSUED_AT + 31 * 86_400},
+        {"exp": "1e400"},
+    ],
+)
+def test_no_other_token_is_let_in(project: psycopg.Connection, claims: dict[str, Any]) -> None:
+    """Another subject, an unknown one, none at all, or times that a device's token may not have."""
+    assert may_store(project)
+    assert not may_store(project, claims=CLAIMS | claims)
+
+
+@pytest.mark.parametrize("length", [None, 0, -1, 52_428_801, "many", 10**30])
+def test_an_object_has_1_byte_to_50_mib(project: psycopg.Connection, length: object) -> None:
+    """Chunked transfer announces no length, and would pass the server's own limit."""
+    assert may_store(project, metadata={"contentLength": 52_428_800})
+    assert may_store(project, metadata={"contentLength": 1})
+    assert not may_store(project, metadata={} if length is None else {"contentLength": length})
+
+
+def test_a_revocation_counts_at_the_next_request(project: psycopg.Connection) -> None:
+    """Of a device, of all its older tokens, or of one token."""
+    assert may_store(project)
+    project.execute("update scout_edge.devices set revoked_at = now() where device_id = 'pi-05'")
+    revoked = may_store(project)
+    project.execute(
+        "update scout_edge.devices set revoked_at = null, tokens_valid_from = to_timestamp(%s)", [ISSUED_AT]
+    )
+    just_issued = may_store(project)
+    project.execute("update scout_edge.devices set tokens_valid_from = to_timestamp(%s)", [ISSUED_AT + 1])
+    outdated = may_store(project)
+    project.execute("update scout_edge.devices set tokens_valid_from = '-infinity'")
+    project.execute(
+        "insert into scout_edge.tokens values (%s, 'pi-05', 'edge_uploader', now(), now(), now())", [CLAIMS["jti"]]
+    )
+    token_revoked = may_store(project)
+
+    assert (revoked, just_issued, outdated, token_revoked) == (False, True, False, False)
+    assert may_store(project, claims=CLAIMS | {"jti": str(uuid.UUID(int=6))})
+
+
+def test_no_other_bucket_is_let_in(project: psycopg.Connection) -> None:
+    """The role exists in the whole project."""
+    project.execute("insert into storage.buckets (id, name) values ('photos', 'photos')")
+
+    assert may_store(project)
+    assert not may_store(project, bucket="photos")
+
+
+@pytest.mark.parametrize("role", ["anon", "authenticated"])
+def test_other_roles_gain_nothing(project: psycopg.Connection, role: str) -> None:
+    """Our policies are for edge_uploader, and the functions behind them open to it alone."""
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="may_upload"), as_device(project, {"role": role}):
+        project.execute("select scout_edge.may_upload('a', '{}')")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "select name from storage.objects",
+        "update storage.objects set name = 'x'",
+        "delete from storage.objects",
+        "insert into storage.objects (bucket_id, name, owner) values ('scout-ingest', 'x', gen_random_uuid())",
+        "insert into storage.objects (bucket_id, name) values ('scout-ingest', 'x') on conflict do nothing returning 1",
+        "select id from storage.buckets",
+        "select device_id from scout_edge.devices",
+        "select key from scout_bronze.files",
+        "select scout_edge.token_refusal('edge_uploader', 'pi-05', 0, '')",
+    ],
+)
+def test_a_device_may_do_nothing_else(project: psycopg.Connection, statement: str) -> None:
+    """Not read, not replace, not remove, although a policy of the project's own lets everybody in."""
+    with pytest.raises(psycopg.errors.InsufficientPrivilege), as_device(project, CLAIMS):
+        project.execute(statement)
+
+
+def test_a_device_calls_home_through_the_projects_rest_layer(project: psycopg.Connection) -> None:
+    """As PostgREST does: in the role of the token."""
+    with as_device(project, CLAIMS):
+        row = project.execute("select public.heartbeat(%s)", [Jsonb({"nonce": "n"})]).fetchone()
+
+    assert row is not None
+    assert row[0]["nonce"] == "n"
+
+
+def test_the_bucket_is_private(project: psycopg.Connection) -> None:
+    """Sales are nobody else's to read."""
+    assert project.execute("select public, file_size_limit from storage.buckets").fetchall() == [(False, 52_428_800)]
+
+
+def test_a_public_bucket_is_refused(bare_url: str, owner: psycopg.Connection) -> None:
+    """One that is there already is not changed behind its owner's back."""
+    with psycopg.connect(bare_url, autocommit=True) as superuser:
+        superuser.execute(
+            "insert into storage.buckets (id, name, public) values ('scout-ingest', 'scout-ingest', true)"
+        )
+
+    with pytest.raises(Misconfigured, match=r"supabase/010_uploads: the bucket scout-ingest is public\. .*private"):
+        migrate(owner)
+
+
+def test_migrating_a_project_twice_applies_nothing_twice(owner: psycopg.Connection) -> None:
+    """Nor does a plan change anything."""
+    planned = [file.label for file in plan(owner).files]
+    applied = migrate(owner)
+
+    assert list(applied) == planned
+    assert "supabase/010_uploads" in applied
+    assert migrate(owner) == ()
+
+
+def test_a_plain_database_gets_no_policies_until_storage_appears(bare_url: str, owner: psycopg.Connection) -> None:
+    """A server that is alone at first may become a project's later."""
+    with psycopg.connect(bare_url, autocommit=True) as superuser:
+        superuser.execute("drop schema storage cascade")
+        applied = migrate(owner)
+        superuser.execute(STORAGE)
+
+        assert "supabase/010_uploads" not in applied
+        assert migrate(owner) == ("supabase/010_uploads",)
+
+
+def test_who_migrates_may_become_the_devices_role(owner: psycopg.Connection) -> None:
+    """Our own heartbeat endpoint does so for each request; since PostgreSQL 16 that must be granted."""
+    migrate(owner)
+    with owner.transaction(force_rollback=True):
+        owner.execute("set local role edge_uploader")
+        role = owner.execute("select current_user").fetchone()
+
+    assert role == ("edge_uploader",)
+
+
+def test_an_unmigrated_project_says_what_it_refuses(owner: psycopg.Connection) -> None:
+    """A number that another migration of the project took is named before anything is changed."""
+    owner.execute("create schema supabase_migrations")
+    owner.execute("create table supabase_migrations.schema_migrations as select '010' as version, 'profiles' as name")
+
+    with pytest.raises(Misconfigured, match=r"010_edge\.sql: number 010 was used"):
+        migrate(owner)
+    assert owner.execute("select to_regclass('scout_edge.devices')").fetchone() == (None,)
