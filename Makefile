@@ -47,9 +47,9 @@ format: $(STAMP)  ## what `make lint` wants of the layout
 	@$(BIN)/ruff format .
 
 lock:  ## the locked dependencies anew (needs uv)
-	$(UV_LOCK) --output-file requirements/agent.txt
-	$(UV_LOCK) --extra server --output-file requirements/server.txt
 	$(UV_LOCK) --extra server --group dev --output-file requirements/dev.txt
+	$(UV_LOCK) --constraint requirements/dev.txt --extra server --output-file requirements/server.txt
+	$(UV_LOCK) --constraint requirements/dev.txt --output-file requirements/agent.txt
 
 clean:  ## remove what was installed or made
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -8,14 +8,17 @@ import tempfile
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+from bucket_forms import Form, folder_form, moto_server, s3_client, s3_form, supabase_form
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
+from supabase_stand_in import StandIn, running_stand_in
 
-from server.bucket import FolderBucket
+from server.buckets.folder import FolderBucket
 from server.database import migrate, open_pool
 from server.embedded import DataDirectory, EmbeddedPostgres
 
@@ -76,6 +79,32 @@ def connection(database_url: str) -> Iterator[psycopg.Connection]:
 def bucket(tmp_path: Path) -> FolderBucket:
     """Make an empty bucket."""
     return FolderBucket(tmp_path / "bucket")
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[Any]:
+    """Start the S3 server of every run; give a client of it."""
+    with moto_server() as url, s3_client(url) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def stand_in() -> Iterator[StandIn]:
+    """Start the stand-in for Supabase Storage."""
+    with running_stand_in() as running:
+        yield running
+
+
+@pytest.fixture(params=["folder", "s3", "supabase"])
+def form(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Form]:
+    """Open an empty bucket of each form in turn."""
+    opened = {
+        "folder": lambda: folder_form(tmp_path / "bucket of a form"),
+        "s3": lambda: s3_form(request.getfixturevalue("moto")),
+        "supabase": lambda: supabase_form(request.getfixturevalue("stand_in")),
+    }
+    with opened[request.param]() as given:
+        yield given
 
 
 def _lent_database(postgres_url: str, template: str) -> Iterator[str]:
