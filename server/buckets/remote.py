@@ -48,15 +48,18 @@ def refusal(status: int, code: str) -> BucketFault:
     if status >= 500 or status in _PASSING:
         return BucketUnavailable(f"the bucket answers {answer}: it is asked again later.")
     if status in (401, 403):
-        return BucketRefused(
-            f"the bucket answers {answer}: look at the credentials in the environment, and their rights."
-        )
+        return BucketRefused(f"the bucket answers {answer}: look at the keys in the environment, and their rights.")
     return BucketRefused(f"the bucket answers {answer}: look at its URL, and whether it is a bucket's.")
 
 
 def silence(error: Exception) -> BucketUnavailable:
     """Name what happened on the way without its words, which may quote what was sent."""
     return BucketUnavailable(f"the bucket does not answer ({type(error).__name__}): it is asked again later.")
+
+
+def stranger(kind: str) -> BucketUnavailable:
+    """Say that something else answers, which may well say 200."""
+    return BucketUnavailable(f"what answers is no {kind}: a proxy perhaps, or a login page.")
 
 
 def join_within(chunks: Iterable[bytes], bytes_max: int) -> bytes:

@@ -12,8 +12,7 @@ S3 promises no write-once. `put_new` looks first and says `If-None-Match: *`, wh
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from datetime import datetime
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 import boto3
@@ -42,7 +41,9 @@ _Answer = TypeVar("_Answer")
 
 
 @contextmanager
-def opened(parts: SplitResult, environment: Mapping[str, str]) -> Iterator["S3Bucket"]:
+def opened(
+    parts: SplitResult, environment: Mapping[str, str], *, sleep: Callable[[float], None] = tenacity.nap.sleep
+) -> Iterator["S3Bucket"]:
     """Open the bucket that a URL names, with the keys of the environment; raise Misconfigured."""
     given = remote.parameters(parts, {"endpoint", "region"}, URL_FORM)
     if not _BUCKET.fullmatch(parts.netloc) or parts.path not in ("", "/"):
@@ -51,7 +52,7 @@ def opened(parts: SplitResult, environment: Mapping[str, str]) -> Iterator["S3Bu
     if endpoint is not None:
         _refuse_endpoint(endpoint)
     with closing(_client(endpoint, given.get("region", REGION), environment)) as client:
-        yield S3Bucket(client, parts.netloc)
+        yield S3Bucket(client, parts.netloc, sleep=sleep)
 
 
 class S3Bucket:
@@ -84,7 +85,9 @@ class S3Bucket:
         """
         if self.version_of(key) is not None:
             raise ObjectExists
-        self._ask(self._client.put_object, Bucket=self.name, Key=key, Body=body, IfNoneMatch="*")
+        stored = self._ask(self._client.put_object, Bucket=self.name, Key=key, Body=body, IfNoneMatch="*")
+        if "ETag" not in stored:
+            raise remote.stranger("S3 server")
 
     def get(self, key: str, bytes_max: int) -> bytes:
         """Return an object's bytes; raise NoSuchObject, ObjectTooLarge or InvalidKey."""
@@ -98,7 +101,7 @@ class S3Bucket:
             head = self._ask(self._client.head_object, Bucket=self.name, Key=key)
         except NoSuchObject:
             return None
-        return _version(head["ETag"], head["LastModified"])
+        return _version(head)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield the objects whose key begins with `prefix`, a page at a time; pass over odd names."""
@@ -109,8 +112,10 @@ class S3Bucket:
         while True:
             page = self._ask(self._client.list_objects_v2, **where)
             for item in page.get("Contents", []):
-                yield ObjectInfo(item["Key"], _version(item["ETag"], item["LastModified"]), item["Size"])
-            if not page.get("IsTruncated"):
+                yield ObjectInfo(item["Key"], _version(item), item["Size"])
+            if "IsTruncated" not in page:
+                raise remote.stranger("S3 server")
+            if not page["IsTruncated"]:
                 return
             where["ContinuationToken"] = remote.next_page(
                 where.get("ContinuationToken"), page.get("NextContinuationToken")
@@ -134,10 +139,10 @@ class S3Bucket:
 
 def _client(endpoint: str | None, region: str, environment: Mapping[str, str]) -> "S3Client":
     """Make a client that takes nothing from this machine but the keys: no profile, no other endpoint."""
-    key_id, secret = (
-        remote.secret_of(environment, variable, "a bucket on S3")
-        for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-    )
+
+    def secret(variable: str) -> str:
+        return remote.secret_of(environment, variable, "a bucket on S3")
+
     config = Config(
         connect_timeout=remote.CONNECT_TIMEOUT_S,
         read_timeout=remote.STALL_TIMEOUT_S,
@@ -153,9 +158,9 @@ def _client(endpoint: str | None, region: str, environment: Mapping[str, str]) -
             "s3",
             endpoint_url=endpoint,
             region_name=region,
-            aws_access_key_id=key_id,
-            aws_secret_access_key=secret,
-            aws_session_token=environment.get("AWS_SESSION_TOKEN") or None,
+            aws_access_key_id=secret("AWS_ACCESS_KEY_ID"),
+            aws_secret_access_key=secret("AWS_SECRET_ACCESS_KEY"),
+            aws_session_token=secret("AWS_SESSION_TOKEN") if environment.get("AWS_SESSION_TOKEN") else None,
             config=config,
         )
     except (BotoCoreError, ValueError) as error:
@@ -173,6 +178,9 @@ def _errors_sorted() -> Iterator[None]:
         raise _meaning(error) from None
     except (BotoCoreError, ResponseParserError, OSError) as error:
         raise remote.silence(error) from None
+    except RecursionError:
+        # How botocore follows a redirect of which every answer is another one.
+        raise remote.refusal(302, "") from None
 
 
 def _meaning(error: ClientError) -> Exception:
@@ -185,8 +193,12 @@ def _meaning(error: ClientError) -> Exception:
     return remote.refusal(status, code)
 
 
-def _version(etag: str, modified: datetime) -> str:
+def _version(said: Mapping[str, Any]) -> str:
     """The time as well, in the whole seconds that both answers have: what was gone and is back is loaded again."""
+    try:
+        etag, modified = said["ETag"], said["LastModified"]
+    except KeyError:
+        raise remote.stranger("S3 server") from None
     return f"{etag.strip(chr(34))}-{int(modified.timestamp()):x}"
 
 

@@ -21,7 +21,6 @@ import tenacity
 
 from server.bucket import (
     BucketRefused,
-    BucketUnavailable,
     NoSuchObject,
     ObjectExists,
     ObjectInfo,
@@ -44,6 +43,14 @@ _Answer = TypeVar("_Answer")
 class _Refusal(msgspec.Struct, rename="camel"):
     status_code: str | int = ""
     code: str = ""
+
+
+class _Bucket(msgspec.Struct):
+    id: str
+
+
+class _Stored(msgspec.Struct):
+    key: str = msgspec.field(name="Key")
 
 
 class _Metadata(msgspec.Struct, rename="camel"):
@@ -69,7 +76,9 @@ class _Info(msgspec.Struct):
 
 
 @contextmanager
-def opened(parts: SplitResult, environment: Mapping[str, str]) -> Iterator["SupabaseBucket"]:
+def opened(
+    parts: SplitResult, environment: Mapping[str, str], *, sleep: Callable[[float], None] = tenacity.nap.sleep
+) -> Iterator["SupabaseBucket"]:
     """Open the bucket that a URL names, with the key of the environment; raise Misconfigured."""
     base = remote.parameters(parts, {"base"}, URL_FORM).get("base", _BASE)
     if not remote.is_host(parts) or not _BUCKET.fullmatch(parts.path) or not _BASE_PATH.fullmatch(base):
@@ -84,7 +93,7 @@ def opened(parts: SplitResult, environment: Mapping[str, str]) -> Iterator["Supa
         timeout=httpx.Timeout(remote.STALL_TIMEOUT_S, connect=remote.CONNECT_TIMEOUT_S),
     )
     with client:
-        yield SupabaseBucket(client, parts.path.removeprefix("/"))
+        yield SupabaseBucket(client, parts.path.removeprefix("/"), sleep=sleep)
 
 
 class SupabaseBucket:
@@ -105,7 +114,7 @@ class SupabaseBucket:
 
     def check(self) -> None:
         """Raise BucketFault unless the bucket is there and lets us in."""
-        self._ask("GET", f"/bucket/{self.name}")
+        _decoded(self._ask("GET", f"/bucket/{self.name}"), _Bucket)
 
     def put_new(self, key: str, body: bytes) -> None:
         """Store an object for good; raise ObjectExists or InvalidKey.
@@ -115,7 +124,7 @@ class SupabaseBucket:
         # A bucket may be set to take only the type that the agent sends.
         content_type = "application/gzip" if key.endswith(".gz") else "application/octet-stream"
         path = self._path("/object", key)
-        self._ask("POST", path, content=body, headers={"Content-Type": content_type})
+        _decoded(self._ask("POST", path, content=body, headers={"Content-Type": content_type}), _Stored)
 
     def get(self, key: str, bytes_max: int) -> bytes:
         """Return an object's bytes; raise NoSuchObject, ObjectTooLarge or InvalidKey."""
@@ -195,7 +204,7 @@ def _decoded(response: httpx.Response, kind: type[_Answer]) -> _Answer:
     try:
         return msgspec.json.decode(response.content, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise BucketUnavailable("what answers is no bucket of Supabase's: a proxy perhaps, or a login page.") from None
+        raise remote.stranger("storage server of Supabase's") from None
 
 
 def _version(object_id: str, etag: str) -> str:
