@@ -9,7 +9,7 @@ STAMP := $(VENV)/installed-$(shell cat requirements/dev.txt pyproject.toml | cks
 UV_LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header pyproject.toml
 
-.PHONY: help demo test test-root install lint format lock clean
+.PHONY: help demo test test-s3 test-root install lint format lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,8 +29,14 @@ demo: $(STAMP)  ## three tills, an outage, a kill: every sale in gold, to the ce
 	@$(BIN)/python deploy/demo/demo.py
 
 test: $(STAMP)  ## unit, integration on a real PostgreSQL, end to end
-	@$(BIN)/python -m pytest -m "not root"
+	@$(BIN)/python -m pytest -m "not root and not s3"
+	@echo "not run here: make test-s3 (needs Ceph's S3 server)"
 	@if [ "$$(id -u)" != 0 ]; then echo "not run here: make test-root (needs root)"; fi
+
+test-s3: $(STAMP)  ## the buckets against Ceph's S3 server, which Debian packages
+	@for program in radosgw radosgw-admin ceph ceph-mon ceph-osd; do command -v $$program >/dev/null || { \
+	echo "make test-s3 needs $$program: apt-get install --no-install-recommends radosgw ceph-mon ceph-osd" >&2; exit 1; }; done
+	@$(BIN)/python -m pytest -m s3
 
 test-root: $(STAMP)  ## the tests that need root
 	@if [ "$$(id -u)" != 0 ]; then echo "make test-root needs root: run 'sudo make test-root'" >&2; exit 1; fi

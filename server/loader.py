@@ -181,7 +181,7 @@ def _load_alone(pool: ConnectionPool, bucket: Bucket, claim: _Claim) -> Counter[
             raise
         if isinstance(error, BucketFault):
             bucket.check()  # is it all of the bucket?
-        reason = f"it could not be stored: {_cause(error)}"
+        reason = f"it could not be loaded: {_cause(error)}"
         log.error("object_postponed", file_id=claim.file_id, key=claim.key, reason=reason)  # noqa: TRY400
         values = {"file_id": claim.file_id, "reason": reason}
         transact(pool, lambda connection: connection.execute(queries["postpone"], values))
@@ -262,6 +262,8 @@ def _is_outage(error: Exception) -> bool:
 
 
 def _cause(error: Exception) -> str:
-    """Name the error without its message, which may quote the data."""
+    """Name the error without its message, which may quote the data; a bucket's is our own."""
+    if isinstance(error, BucketFault):
+        return str(error)
     state = getattr(error, "sqlstate", None)
     return f"{type(error).__name__} ({state})" if state else type(error).__name__

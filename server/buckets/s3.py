@@ -146,6 +146,7 @@ def _client(endpoint: str | None, region: str, environment: Mapping[str, str]) -
     config = Config(
         connect_timeout=remote.CONNECT_TIMEOUT_S,
         read_timeout=remote.STALL_TIMEOUT_S,
+        max_pool_connections=40,  # as many threads answer requests
         retries={"total_max_attempts": 1},  # ours cover the body as well
         ignore_configured_endpoint_urls=True,  # type: ignore[call-arg]  # newer than the stubs
         # Only AWS knows a bucket by its host name, and trailing checksums.

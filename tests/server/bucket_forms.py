@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
 from botocore.config import Config
 from supabase_stand_in import SERVICE_KEY, StandIn
 
@@ -29,6 +30,9 @@ server.start()
 print("http://%s:%d" % server.get_host_and_port(), flush=True)
 sys.stdin.read()
 """
+
+FORMS = ["folder", "moto", "supabase", pytest.param("ceph", marks=pytest.mark.s3)]
+"""Ceph is heavy: it is a target of its own."""
 
 _numbers = count(1)
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from bucket_forms import Form, folder_form, moto_server, s3_client, s3_form, supabase_form
+from bucket_forms import FORMS, S3_KEYS, Form, folder_form, moto_server, s3_client, s3_form, supabase_form
+from ceph import ceph_gateway
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
@@ -89,19 +90,32 @@ def moto() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
+def ceph() -> Iterator[Any]:
+    """Start Ceph's S3 server; give a client of it."""
+    # Its sockets want a short path.
+    folder = Path(tempfile.mkdtemp(prefix="scout-ceph-"))
+    try:
+        with ceph_gateway(folder, S3_KEYS) as url, s3_client(url) as client:
+            yield client
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
 def stand_in() -> Iterator[StandIn]:
     """Start the stand-in for Supabase Storage."""
     with running_stand_in() as running:
         yield running
 
 
-@pytest.fixture(params=["folder", "s3", "supabase"])
+@pytest.fixture(params=FORMS)
 def form(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Form]:
     """Open an empty bucket of each form in turn."""
     opened = {
         "folder": lambda: folder_form(tmp_path / "bucket of a form"),
-        "s3": lambda: s3_form(request.getfixturevalue("moto")),
+        "moto": lambda: s3_form(request.getfixturevalue("moto")),
         "supabase": lambda: supabase_form(request.getfixturevalue("stand_in")),
+        "ceph": lambda: s3_form(request.getfixturevalue("ceph")),
     }
     with opened[request.param]() as given:
         yield given

@@ -331,7 +331,7 @@ def test_an_object_that_the_database_refuses_is_left_for_later_alone(
         summary = load(pool, bucket, today=TODAY)
     assert (summary.found, summary.loaded, summary.postponed, summary.accepted) == (200, 199, 1, 597)
     ledger = "select tries, reason, retry_at > now() from scout_bronze.files where state = 'found'"
-    assert rows(connection, ledger) == [(1, "it could not be stored: DataException (22000)", True)]
+    assert rows(connection, ledger) == [(1, "it could not be loaded: DataException (22000)", True)]
     assert [entry["event"] for entry in logs] == ["claim_split", "object_postponed"]
     assert "peso_value" not in str(logs)
     assert load(pool, bucket, today=TODAY) == LoadSummary()

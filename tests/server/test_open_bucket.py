@@ -141,7 +141,7 @@ def test_a_bucket_that_does_not_answer_is_opened_all_the_same() -> None:
 def test_a_storage_server_without_gateway_has_its_own_base() -> None:
     """Else its paths begin as Supabase's gateway has them."""
     with scripted_server() as script:
-        script.answers[:] = [Answer(200, b"{}")]
+        script.answers[:] = [Answer(200, b'{"id":"scout"}')]
         for base in ("", "?base=/", "?base=/storage/v2"):
             with open_bucket(f"supabase+{script.url}/scout{base}", SUPABASE_KEY):
                 pass
@@ -151,3 +151,15 @@ def test_a_storage_server_without_gateway_has_its_own_base() -> None:
         "/bucket/scout",
         "/storage/v2/bucket/scout",
     ]
+
+
+def test_a_supabase_key_goes_to_gateway_and_storage_and_nothing_is_compressed_on_the_way() -> None:
+    """The gateway reads one header, the storage server the other; what comes must be the object's own bytes."""
+    with scripted_server() as script:
+        script.answers[:] = [Answer(200, b'{"id":"scout"}')]
+        with open_bucket(f"supabase+{script.url}/scout", {"SUPABASE_SERVICE_ROLE_KEY": "service-key"}):
+            pass
+
+    sent = script.headers[0]
+    assert (sent["authorization"], sent["apikey"]) == ("Bearer service-key", "service-key")
+    assert sent["accept-encoding"] == "identity"
