@@ -58,7 +58,8 @@ DatabaseUrl = Annotated[
 BucketUrl = Annotated[
     str | None,
     typer.Option(
-        help=f"{URLS}, instead of --data's. Default: SCOUT_BUCKET. The README names the variables that hold its keys.",
+        help=f"{URLS}, instead of --data's. Default: SCOUT_BUCKET. The environment holds its keys: AWS_ACCESS_KEY_ID "
+        "and AWS_SECRET_ACCESS_KEY, or SUPABASE_SERVICE_ROLE_KEY.",
         show_default=False,
     ),
 ]

@@ -1,14 +1,15 @@
 """The bucket's upload endpoint: `POST /storage/v1/object/scout-ingest/DAY/DEVICE/FILE`.
 
 May be relied on: 200 means the object is in the bucket under exactly this key, whole, and was not there
-before; a body that ends early leaves nothing. Whatever form the server's bucket has, it is called
-`scout-ingest` here, and this writes through to it. Refusals are those of Supabase's storage server, so that an
-agent needs no second table: nearly all are HTTP 400 with the meaning in the body's `statusCode` and `code`.
+before; a body that ends early leaves nothing. Whatever form the bucket has and wherever it lies, it is called
+`scout-ingest` here, and an upload is written through to it. Refusals are those of Supabase's storage server, so
+that an agent needs no second table: nearly all are HTTP 400 with the meaning in the body's `statusCode` and
+`code`.
 
 Stricter than Supabase where that is unsafe: of concurrent writers of one key exactly one wins (where the
 bucket is a folder; see server/bucket.py), a body without Content-Length is refused, and so is a token without
-`exp` (see server/tokens.py). A multipart form
-is refused instead of unwrapped. Reading, replacing and removing objects is refused to every token.
+`exp` (see server/tokens.py). A multipart form is refused instead of unwrapped. Reading, replacing and removing
+objects is refused to every token.
 """
 
 import re

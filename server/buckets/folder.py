@@ -18,15 +18,7 @@ from urllib.parse import SplitResult, unquote
 
 import structlog
 
-from server.bucket import (
-    BucketRefused,
-    InvalidKey,
-    NoSuchObject,
-    ObjectExists,
-    ObjectInfo,
-    ObjectTooLarge,
-    check_key,
-)
+from server.bucket import BucketRefused, InvalidKey, NoSuchObject, ObjectExists, ObjectInfo, ObjectTooLarge, check_key
 from server.errors import Misconfigured
 from server.files import sync_folder
 

@@ -36,6 +36,9 @@ REGION = "us-east-1"
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
+_LOOKS = ("HeadBucket", "HeadObject", "GetObject")
+"""The requests that 404 answers; to any other it says that the bucket is not there."""
+
 _Arguments = ParamSpec("_Arguments")
 _Answer = TypeVar("_Answer")
 
@@ -187,7 +190,7 @@ def _errors_sorted() -> Iterator[None]:
 def _meaning(error: ClientError) -> Exception:
     status = error.response["ResponseMetadata"]["HTTPStatusCode"]
     code = str(error.response["Error"].get("Code", ""))  # empty from Supabase's S3; HEAD has none either
-    if status == 404 and code != "NoSuchBucket":
+    if status == 404 and code != "NoSuchBucket" and error.operation_name in _LOOKS:
         return NoSuchObject()
     if status == 412:
         return ObjectExists()

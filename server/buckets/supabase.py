@@ -19,14 +19,7 @@ import httpx
 import msgspec
 import tenacity
 
-from server.bucket import (
-    BucketRefused,
-    NoSuchObject,
-    ObjectExists,
-    ObjectInfo,
-    check_key,
-    without_odd_names,
-)
+from server.bucket import BucketRefused, NoSuchObject, ObjectExists, ObjectInfo, check_key, without_odd_names
 from server.buckets import remote
 from server.errors import Misconfigured
 
@@ -54,8 +47,8 @@ class _Stored(msgspec.Struct):
 
 
 class _Metadata(msgspec.Struct, rename="camel"):
-    e_tag: str = ""
-    size: int = 0
+    e_tag: str | None = None
+    size: int | None = None
 
 
 class _Listed(msgspec.Struct):
@@ -140,7 +133,7 @@ class SupabaseBucket:
         except NoSuchObject:
             return None
         info = _decoded(answer, _Info)
-        return _version(info.id, info.etag or "")
+        return _version(info.id, info.etag)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield the objects whose key begins with `prefix`, a page at a time; pass over odd names."""
@@ -153,7 +146,7 @@ class SupabaseBucket:
             page = _decoded(self._ask("POST", f"/object/list-v2/{self.name}", json=asked), _Page)
             for item in page.objects:
                 metadata = item.metadata or _Metadata()
-                yield ObjectInfo(item.name, _version(item.id, metadata.e_tag), metadata.size)
+                yield ObjectInfo(item.name, _version(item.id, metadata.e_tag), metadata.size or 0)
             if not page.has_next:
                 return
             asked["cursor"] = cursor = remote.next_page(cursor, page.next_cursor)
@@ -168,7 +161,7 @@ class SupabaseBucket:
         def once() -> httpx.Response:
             try:
                 response = self._client.request(method, path, **request)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 raise remote.silence(error) from None
             return self._success(response)
 
@@ -180,7 +173,7 @@ class SupabaseBucket:
                 if response.status_code != 200:
                     response.read()
                 return remote.join_within(self._success(response).iter_raw(), bytes_max)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise remote.silence(error) from None
 
     def _success(self, response: httpx.Response) -> httpx.Response:
@@ -207,6 +200,6 @@ def _decoded(response: httpx.Response, kind: type[_Answer]) -> _Answer:
         raise remote.stranger("storage server of Supabase's") from None
 
 
-def _version(object_id: str, etag: str) -> str:
+def _version(object_id: str, etag: str | None) -> str:
     """The id as well, which an object that was gone and is back has anew."""
-    return f"{object_id}-{etag.strip(chr(34))}"
+    return f"{object_id}-{(etag or '').strip(chr(34))}"
