@@ -12,12 +12,12 @@ UV_LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 need_root = if [ "$$(id -u)" != 0 ]; then echo "make $(1) needs root: run 'sudo make $(1)'" >&2; exit 1; fi
 
 # What `make test` leaves to the targets of their own.
-ELSEWHERE := root or service or power
+ELSEWHERE := root or service or power or s3
 ifeq ($(shell command -v systemd-analyze),)
 ELSEWHERE += or analyze
 endif
 
-.PHONY: help demo test test-root test-service test-power bench-idle test-postgresql-15 install lint format lock clean
+.PHONY: help demo test test-root test-service test-power test-s3 test-postgresql-15 bench-idle install lint format lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,11 +39,16 @@ demo: $(STAMP)  ## three tills, an outage, a kill: every sale in gold, to the ce
 test: $(STAMP)  ## unit, integration on a real PostgreSQL, end to end
 	@$(BIN)/python -m pytest -m "not ($(ELSEWHERE))"
 	@echo "not run here, each needs root: make test-root, make test-service (a real systemd), make test-power (power cuts)"
-	@echo "not run here either: make test-postgresql-15 (Debian's PostgreSQL 15)"
+	@echo "not run here either: make test-postgresql-15 (Debian's PostgreSQL 15), make test-s3 (Ceph's S3 server)"
+
+test-s3: $(STAMP)  ## the buckets against Ceph's S3 server, which Debian packages
+	@for program in radosgw radosgw-admin ceph ceph-mon ceph-osd; do command -v $$program >/dev/null || { \
+	echo "make test-s3 needs $$program: apt-get install --no-install-recommends radosgw ceph-mon ceph-osd" >&2; exit 1; }; done
+	@$(BIN)/python -m pytest -m s3
 
 test-root: $(STAMP)  ## the tests that need root
 	@$(call need_root,$@)
-	@$(BIN)/python -m pytest -m "root and not (service or power)"
+	@$(BIN)/python -m pytest -m "root and not (service or power or s3)"
 
 test-service: $(STAMP)  ## the systemd unit on a real systemd (root; installs systemd's container)
 	@$(call need_root,$@)
@@ -61,7 +66,7 @@ bench-idle: $(STAMP)  ## ten idle minutes: wake-ups, bytes written, memory by mo
 
 test-postgresql-15: $(STAMP)  ## the server's tests on Debian's PostgreSQL 15 (package postgresql-15)
 	@test -x /usr/lib/postgresql/15/bin/postgres || { echo "install Debian's package postgresql-15" >&2; exit 1; }
-	@SCOUT_POSTGRES_BIN=/usr/lib/postgresql/15/bin $(BIN)/python -m pytest -m "not root" tests/server
+	@SCOUT_POSTGRES_BIN=/usr/lib/postgresql/15/bin $(BIN)/python -m pytest -m "not (root or s3)" tests/server
 
 lint: $(STAMP)  ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check .
@@ -74,9 +79,9 @@ format: $(STAMP)  ## what `make lint` wants of the layout
 	@$(BIN)/ruff format .
 
 lock:  ## the locked dependencies anew (needs uv)
-	$(UV_LOCK) --output-file requirements/agent.txt
-	$(UV_LOCK) --extra server --output-file requirements/server.txt
 	$(UV_LOCK) --extra server --group dev --output-file requirements/dev.txt
+	$(UV_LOCK) --constraint requirements/dev.txt --extra server --output-file requirements/server.txt
+	$(UV_LOCK) --constraint requirements/dev.txt --output-file requirements/agent.txt
 
 clean:  ## remove what was installed or made
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

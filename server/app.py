@@ -29,7 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server import tokens
 from server.body import BodyStalled, BodyTooLarge
-from server.bucket import Bucket
+from server.bucket import Bucket, BucketFault
 from server.committer import Committer
 from server.config import Limits
 from server.heartbeat import heartbeat_routes
@@ -74,6 +74,10 @@ def create_app(parts: Parts) -> ASGIApp:
         waits = {"Retry-After": str(parts.limits.retry_after_s)}
         return _problem(503, "the database does not answer: nothing was stored; send it again.", waits)
 
+    async def bucket_unavailable(_: Request, error: Exception) -> Response:
+        log.warning("bucket_unavailable", bucket=parts.bucket.name, reason=str(error))
+        return _problem(503, str(error), {"Retry-After": str(parts.limits.retry_after_s)})
+
     application = Starlette(
         routes=[
             *ingest_routes(authenticate, parts.pool, parts.committer, parts.limits, parts.now),
@@ -87,6 +91,7 @@ def create_app(parts: Parts) -> ASGIApp:
             tokens.TokenRefused: _token_refused,
             BodyTooLarge: _too_large,
             BodyStalled: _stalled,
+            BucketFault: bucket_unavailable,
             psycopg.OperationalError: unavailable,
             Exception: _failed,
         },

@@ -21,9 +21,9 @@ import structlog
 import typer
 
 from server import importing, secrets, supervisor, tokens
-from server.bucket import open_bucket
+from server.buckets import URLS, open_bucket
 from server.clashes import explain
-from server.config import Address, find_bucket, find_data, find_database, now
+from server.config import Address, bucket_url, find_bucket, find_data, find_database, now
 from server.database import open_pool
 from server.errors import Misconfigured, ServerError
 from server.etl import TargetResult, run_etl
@@ -59,7 +59,11 @@ DatabaseUrl = Annotated[
 ]
 BucketUrl = Annotated[
     str | None,
-    typer.Option(help="file:///FOLDER, instead of --data's. Default: SCOUT_BUCKET.", show_default=False),
+    typer.Option(
+        help=f"{URLS}, instead of --data's. Default: SCOUT_BUCKET. The environment holds its keys: AWS_ACCESS_KEY_ID "
+        "and AWS_SECRET_ACCESS_KEY, or SUPABASE_SERVICE_ROLE_KEY.",
+        show_default=False,
+    ),
 ]
 Listen = Annotated[str, typer.Option(help="HOST:PORT to answer on; port 0 takes a free one.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -112,7 +116,7 @@ def configure(
 
 
 @app.command()
-def up(data: Data = None, listen: Listen = "127.0.0.1:8700") -> None:
+def up(data: Data = None, bucket: BucketUrl = None, listen: Listen = "127.0.0.1:8700") -> None:
     """Run everything in one directory: PostgreSQL, bucket, endpoints, loader and ETL.
 
     The directory is made if it is missing; the first start takes a few seconds. SUPABASE_JWT_SECRET, where
@@ -121,8 +125,10 @@ def up(data: Data = None, listen: Listen = "127.0.0.1:8700") -> None:
     directory = find_data(data, os.environ)
     if directory is None:
         raise typer.BadParameter("which directory? Give --data DIR, or set SCOUT_DATA.")
+    url = find_bucket(data, bucket, os.environ)
+    elsewhere = None if url == bucket_url(directory) else url
     with supervisor.Stop() as stop:
-        supervisor.up(directory, Address.parse(listen), os.environ, on_ready=_say_ready, stop=stop)
+        supervisor.up(directory, Address.parse(listen), os.environ, bucket_at=elsewhere, on_ready=_say_ready, stop=stop)
 
 
 @app.command()
@@ -137,13 +143,12 @@ def serve(
     The database must be migrated, and SUPABASE_JWT_SECRET set to the secret that signs the tokens.
     """
     url = find_database(data, database_url, os.environ)
-    opened = open_bucket(find_bucket(data, bucket, os.environ))
     secret = secrets.need_jwt_secret(_directory(data, database_url), os.environ)
 
     def say(base_url: str) -> None:
         typer.echo(f"scout-server answers on {base_url}")
 
-    with supervisor.Stop() as stop:
+    with open_bucket(find_bucket(data, bucket, os.environ), os.environ) as opened, supervisor.Stop() as stop:
         supervisor.serve(url, opened, secret, Address.parse(listen), on_ready=say, stop=stop)
 
 
@@ -192,23 +197,26 @@ def load(
     date: Annotated[
         datetime | None, typer.Option("--date", formats=["%Y-%m-%d"], help="Only this day's folder.")
     ] = None,
+    sweep: Annotated[bool, typer.Option("--sweep", help="Look through the whole bucket.")] = False,
     watch: Watch = False,
     as_json: AsJson = False,
 ) -> None:
     """Load what is new in the bucket into bronze: what devices await, and the folders of two days.
 
-    --date loads one day's folder; --watch also looks through everything once a day.
+    --date loads one day's folder; --sweep everything, wherever it lies; --watch sweeps first and once a day.
     """
-    if date and watch:
-        raise typer.BadParameter("--date loads one day and ends: leave --watch out.")
+    if date and (watch or sweep):
+        raise typer.BadParameter("--date loads one day and ends: leave --watch and --sweep out.")
     day = date.date() if date else None
-    opened = open_bucket(find_bucket(data, bucket, os.environ))
-    with open_pool(find_database(data, database_url, os.environ)) as pool:
+    with (
+        open_bucket(find_bucket(data, bucket, os.environ), os.environ) as opened,
+        open_pool(find_database(data, database_url, os.environ)) as pool,
+    ):
         if watch:
             step = supervisor.loading(pool, opened, lambda: None)
             _repeat("loader", lambda: _say_loaded(step(), as_json, quiet=True), supervisor.LOADER_INTERVAL_S)
         else:
-            _say_loaded(load_objects(pool, opened, today=now().date(), day=day), as_json)
+            _say_loaded(load_objects(pool, opened, today=now().date(), day=day, sweep=sweep), as_json)
 
 
 @app.command(name="import")
@@ -225,8 +233,10 @@ def import_(
 
     Says what is missing, damaged or refused, with exit status 1, and takes the rest.
     """
-    opened = open_bucket(find_bucket(data, bucket, os.environ))
-    with open_pool(find_database(data, database_url, os.environ)) as pool:
+    with (
+        open_bucket(find_bucket(data, bucket, os.environ), os.environ) as opened,
+        open_pool(find_database(data, database_url, os.environ)) as pool,
+    ):
         imported = importing.import_paths(pool, opened, paths, dry_run=dry_run)
     _say_imported(imported, as_json)
     if imported.problems:

@@ -98,7 +98,7 @@ def find_bucket(data: Path | None, bucket: str | None, environment: Mapping[str,
     found = find_data(None, environment)
     if found is not None:
         return bucket_url(found)
-    raise Misconfigured("which bucket? Give --data DIR or --bucket file:///FOLDER, or set SCOUT_BUCKET.")
+    raise Misconfigured("which bucket? Give --data DIR or --bucket URL, or set SCOUT_BUCKET.")
 
 
 def bucket_folder(data: Path) -> Path:

@@ -22,7 +22,7 @@ from server.bucket import Bucket, ObjectExists
 from server.database import named_queries
 from server.errors import ServerError
 from server.loader import load_keys
-from server.reading import Unreadable, device_of, read_object
+from server.reading import FOREIGN_BYTES_MAX, Unreadable, device_of, read_object
 from server.stick import Found, Problem, Refused, Stick, key_of, look_through, read
 from wire.batch import BatchName, NotABatchName
 
@@ -180,7 +180,9 @@ def _keys_for(found: Found) -> Sequence[str]:
 
 def _holds(bucket: Bucket, key: str, found: Found) -> bool:
     try:
-        return read_object(key, bucket.get(key), bucket="", version="").sha256 == found.delivery.sha256
+        return (
+            read_object(key, bucket.get(key, FOREIGN_BYTES_MAX), bucket="", version="").sha256 == found.delivery.sha256
+        )
     except Unreadable:
         return False
 

@@ -25,7 +25,7 @@ import structlog
 from psycopg_pool import ConnectionPool
 
 from server.bronze import batch_and_resend, columns, quarantine_object, store
-from server.bucket import Bucket, InvalidKey, NoSuchObject, ObjectInfo
+from server.bucket import Bucket, BucketFault, InvalidKey, NoSuchObject, ObjectInfo, ObjectTooLarge
 from server.database import named_queries, transact
 from server.reading import FOREIGN_BYTES_MAX, Delivery, Unreadable, device_of, read_object
 from wire.batch import BatchName, NotABatchName
@@ -92,8 +92,9 @@ def load(
     """Load what is new: awaited names and the folders of today (UTC) and yesterday; return once none is left.
 
     `day`: that folder and nothing else. `sweep`: the whole bucket. Raises psycopg.OperationalError while
-    PostgreSQL is down; nothing is lost by calling again.
+    PostgreSQL is down, and BucketFault while the bucket is away; nothing is lost by calling again.
     """
+    bucket.check()  # a bucket that is away must not look empty: devices would be asked for everything again
     tally: Counter[str] = Counter()
     awaited = [] if day else _due_awaited(pool, limits)
     tally["found"] += _discover(pool, bucket, _look_up(bucket, awaited), limits)
@@ -191,7 +192,9 @@ def _load_alone(pool: ConnectionPool, bucket: Bucket, claim: _Claim) -> Counter[
     except Exception as error:
         if _is_outage(error):
             raise
-        reason = f"it could not be stored: {_cause(error)}"
+        if isinstance(error, BucketFault):
+            bucket.check()  # is it all of the bucket?
+        reason = f"it could not be loaded: {_cause(error)}"
         log.error("object_postponed", file_id=claim.file_id, key=claim.key, reason=reason)  # noqa: TRY400
         values = {"file_id": claim.file_id, "reason": reason}
         transact(pool, lambda connection: connection.execute(queries["postpone"], values))
@@ -232,7 +235,9 @@ def _read(bucket: Bucket, claim: _Claim) -> Delivery:
     if claim.bytes > FOREIGN_BYTES_MAX:
         raise Unreadable(f"it is larger than {FOREIGN_BYTES_MAX} bytes")
     try:
-        stored = bucket.get(claim.key)
+        stored = bucket.get(claim.key, FOREIGN_BYTES_MAX)
+    except ObjectTooLarge as problem:
+        raise Unreadable(str(problem)) from None
     except InvalidKey as problem:
         raise Unreadable(f"its name is refused: {problem}") from None
     except NoSuchObject:
@@ -270,6 +275,8 @@ def _is_outage(error: Exception) -> bool:
 
 
 def _cause(error: Exception) -> str:
-    """Name the error without its message, which may quote the data."""
+    """Name the error without its message, which may quote the data; a bucket's is our own."""
+    if isinstance(error, BucketFault):
+        return str(error)
     state = getattr(error, "sqlstate", None)
     return f"{type(error).__name__} ({state})" if state else type(error).__name__

@@ -12,6 +12,8 @@ from typing import Self
 import psycopg
 import structlog
 
+from server.errors import ServerError
+
 SPACING_S = 0.5
 """Every request nudges; a step per request would cost more than the request."""
 
@@ -64,10 +66,8 @@ class Loop:
                 self._step()
             except Exception as error:  # noqa: BLE001  # a loop that ended would be noticed by nobody
                 failures += 1
-                # The words of a database's error may quote a sale.
                 if failures == 1:
-                    sqlstate = error.sqlstate if isinstance(error, psycopg.Error) else None
-                    log.warning("step_failed", loop=self.name, error=type(error).__name__, sqlstate=sqlstate)
+                    log.warning("step_failed", loop=self.name, error=type(error).__name__, **_known_of(error))
                 self._stopping.wait(min(self._interval_s * 2 ** (failures - 1), BACKOFF_S_MAX))
             else:
                 if failures:
@@ -75,3 +75,10 @@ class Loop:
                 failures = 0
                 self._stopping.wait(SPACING_S)
                 self._nudged.wait(self._interval_s)
+
+
+def _known_of(error: Exception) -> dict[str, str | None]:
+    """What may be logged of an error: our own words, but not a database's, which may quote a sale."""
+    if isinstance(error, ServerError):
+        return {"reason": str(error)}
+    return {"sqlstate": error.sqlstate} if isinstance(error, psycopg.Error) else {}

@@ -1,12 +1,15 @@
 """The bucket's upload endpoint: `POST /storage/v1/object/scout-ingest/DAY/DEVICE/FILE`.
 
-May be relied on: 200 means the object is on the disk under exactly this key, whole, and was not there
-before; a body that ends early leaves nothing. Refusals are those of Supabase's storage server, so that an
-agent needs no second table: nearly all are HTTP 400 with the meaning in the body's `statusCode` and `code`.
+May be relied on: 200 means the object is in the bucket under exactly this key, whole, and was not there
+before; a body that ends early leaves nothing. Whatever form the bucket has and wherever it lies, it is called
+`scout-ingest` here, and an upload is written through to it. Refusals are those of Supabase's storage server, so
+that an agent needs no second table: nearly all are HTTP 400 with the meaning in the body's `statusCode` and
+`code`.
 
-Stricter than Supabase where that is unsafe: of concurrent writers of one key exactly one wins, a body
-without Content-Length is refused, and so is a token without `exp` (see server/tokens.py). A multipart form
-is refused instead of unwrapped. Reading, replacing and removing objects is refused to every token.
+Stricter than Supabase where that is unsafe: of concurrent writers of one key exactly one wins (where the
+bucket is a folder; see server/bucket.py), a body without Content-Length is refused, and so is a token without
+`exp` (see server/tokens.py). A multipart form is refused instead of unwrapped. Reading, replacing and removing
+objects is refused to every token.
 """
 
 import re
@@ -23,12 +26,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from server.body import BodyStalled, BodyTooLarge, read_body
-from server.bucket import Bucket, ObjectExists
+from server.bucket import Bucket, BucketFault, ObjectExists
 from server.config import Limits
 from server.tokens import EDGE_UPLOADER, ROW_REFUSED, SERVICE_ROLE, Identity, TokenRefused, bearer
 from wire.device import device_id_problem
 
 PREFIX = "/storage/v1/object/"
+BUCKET = "scout-ingest"
+"""What the agents call the bucket, whatever it is called where it lies."""
+
 METHODS = ["DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"]
 
 _DAY = re.compile(r"20\d\d-\d\d-\d\d")
@@ -73,6 +79,9 @@ def storage_routes(
             return StorageRefusal(
                 refused.storage_status, refused.storage_code, refused.storage_message, error="Unauthorized"
             ).response()
+        except BucketFault as fault:
+            log.warning("bucket_unavailable", bucket=bucket.name, reason=str(fault))
+            return StorageRefusal("500", "InternalError", "Internal Server Error", http=500).response()
         except psycopg.OperationalError:
             # Supabase's answer when its database is down.
             return StorageRefusal("500", "InternalError", "Internal Server Error", http=500).response()
@@ -81,7 +90,7 @@ def storage_routes(
         name, key = _bucket_and_key(request.scope["raw_path"].partition(b"?")[0])
         token = bearer(request.headers.get("authorization"))
         identity = await run_in_threadpool(authenticate, token)
-        if name != bucket.name:
+        if name != BUCKET:
             raise StorageRefusal("404", "NoSuchBucket", "Bucket not found", error="Bucket not found")
         _refuse_other_verbs(request)
         _refuse_role(identity)
@@ -95,7 +104,7 @@ def storage_routes(
             raise _key_exists() from None
         on_stored()
         log.info("object_stored", device_id=key.split("/")[1], bytes=len(body))
-        return JSONResponse({"Key": f"{bucket.name}/{key}", "Id": str(uuid.uuid4())})
+        return JSONResponse({"Key": f"{BUCKET}/{key}", "Id": str(uuid.uuid4())})
 
     return [Route(PREFIX + "{path:path}", respond, methods=METHODS)]
 

@@ -1,7 +1,7 @@
 """`scout-server up`: one process, one directory, everything embedded. `serve`: the endpoints alone.
 
     DATA/postgres          PostgreSQL (server/embedded.py)
-    DATA/bucket            the objects (server/bucket.py)
+    DATA/bucket            the objects (server/buckets/folder.py), unless they are to lie elsewhere
     DATA/secrets           jwt-secret, service-token, postgres-password
 
 Threads beside the one that answers requests: the committer, the loader loop, the ETL loop, the watchdog that
@@ -28,9 +28,10 @@ import uvicorn
 from psycopg_pool import ConnectionPool
 
 from server.app import Parts, create_app
-from server.bucket import Bucket, FolderBucket
+from server.bucket import Bucket
+from server.buckets import open_bucket
 from server.committer import Committer
-from server.config import LIMITS, Address, Limits, bucket_folder, now
+from server.config import LIMITS, Address, Limits, bucket_folder, bucket_url, now
 from server.data_directory import DataDirectory
 from server.database import open_pool
 from server.embedded import EmbeddedPostgres
@@ -97,21 +98,21 @@ def up(
     address: Address,
     environment: Mapping[str, str],
     *,
+    bucket_at: str | None = None,
     on_ready: Callable[[Ready], None],
     stop: Stop,
     limits: Limits = LIMITS,
 ) -> None:
-    """Run everything in the directory `data` until `stop`.
+    """Run everything in the directory `data` until `stop`; with `bucket_at`, a URL, the objects lie there.
 
-    Raises DataDirectoryHeld, Misconfigured and PostgresUnavailable, each saying what to do.
+    Raises DataDirectoryHeld, Misconfigured, BucketRefused and PostgresUnavailable, each saying what to do.
     """
     with ExitStack() as house:
         directory = house.enter_context(DataDirectory(data))
         listener = house.enter_context(listen(address))
         postgres = house.enter_context(EmbeddedPostgres(directory, environment=environment))
         dsn = postgres.dsn
-        bucket = FolderBucket(bucket_folder(directory.path))
-        bucket.folder.chmod(0o700)
+        bucket = house.enter_context(open_bucket(bucket_at or _own_bucket(directory.path), environment))
         pool = house.enter_context(_pool(dsn, limits))
         with pool.connection() as connection:
             migrate(connection)
@@ -219,6 +220,13 @@ def listen(address: Address) -> Iterator[socket.socket]:
         ) from error
     with opened:
         yield opened
+
+
+def _own_bucket(data: Path) -> str:
+    """See that the folder of the server in `data` is there, closed to others; return its URL."""
+    bucket_folder(data).mkdir(mode=0o700, exist_ok=True)
+    bucket_folder(data).chmod(0o700)
+    return bucket_url(data)
 
 
 def _pool(database_url: str, limits: Limits) -> ConnectionPool:

@@ -9,14 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+from bucket_forms import FORMS, S3_KEYS, Form, folder_form, moto_server, s3_client, s3_form, supabase_form
+from ceph import ceph_gateway
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
+from supabase_stand_in import StandIn, running_stand_in
 
-from server.bucket import FolderBucket
+from server.buckets.folder import FolderBucket
 from server.database import open_pool
 from server.embedded import DataDirectory, EmbeddedPostgres
 from server.schema import migrate
@@ -97,6 +101,45 @@ def connection(database_url: str) -> Iterator[psycopg.Connection]:
 def bucket(tmp_path: Path) -> FolderBucket:
     """Make an empty bucket."""
     return FolderBucket(tmp_path / "bucket")
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[Any]:
+    """Start the S3 server of every run; give a client of it."""
+    with moto_server() as url, s3_client(url) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def ceph() -> Iterator[Any]:
+    """Start Ceph's S3 server; give a client of it."""
+    # Its sockets want a short path.
+    folder = Path(tempfile.mkdtemp(prefix="scout-ceph-"))
+    try:
+        with ceph_gateway(folder, S3_KEYS) as url, s3_client(url) as client:
+            yield client
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def stand_in() -> Iterator[StandIn]:
+    """Start the stand-in for Supabase Storage."""
+    with running_stand_in() as running:
+        yield running
+
+
+@pytest.fixture(params=FORMS)
+def form(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Form]:
+    """Open an empty bucket of each form in turn."""
+    opened = {
+        "folder": lambda: folder_form(tmp_path / "bucket of a form"),
+        "moto": lambda: s3_form(request.getfixturevalue("moto")),
+        "supabase": lambda: supabase_form(request.getfixturevalue("stand_in")),
+        "ceph": lambda: s3_form(request.getfixturevalue("ceph")),
+    }
+    with opened[request.param]() as given:
+        yield given
 
 
 def _create_database(postgres_url: str, name: str, template: str) -> None:

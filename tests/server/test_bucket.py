@@ -1,20 +1,20 @@
-"""The bucket in a folder: write-once, durable, and closed to hostile names."""
+"""What every bucket promises, whatever holds it: one suite, run over each form."""
 
-import os
-import shutil
-from collections.abc import Iterator
+import inspect
+import random
+import sys
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from math import prod
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from bucket_forms import FORMS, Form
 from structlog.testing import capture_logs
 
-from server.bucket import FolderBucket, InvalidKey, NoSuchObject, ObjectExists, check_key, open_bucket
-from server.errors import Misconfigured
+from server.bucket import BucketRefused, InvalidKey, NoSuchObject, ObjectExists, ObjectTooLarge
 
 KEY = "2026-01-20/pi-05/data.jsonl"
+ROOM = 1 << 30
 REFUSED_KEYS = {
     "empty": "",
     "absolute": "/etc/passwd",
@@ -41,65 +41,64 @@ TAKEN_KEYS = [
     "x" * 255,
     "2026-01-20/pi-05/10:30:00+08.jsonl",
     "...",
-    "a/..b/c",
+    "d/..b/c",
     "!.*'()&$@=;:+,?-",
 ]
 
 
-@pytest.mark.parametrize("key", TAKEN_KEYS)
-def test_an_object_comes_back_byte_for_byte(bucket: FolderBucket, key: str) -> None:
-    """Every key that the storage server allows works here too."""
+def keys(form: Form, prefix: str = "") -> list[str]:
+    """What a listing yields, in order."""
+    return sorted(item.key for item in form.bucket.list(prefix))
+
+
+def test_an_object_comes_back_byte_for_byte(form: Form) -> None:
+    """Every key that the storage server allows works here too, and a listing says what a look at it says."""
     body = bytes(range(256))
-    bucket.put_new(key, body)
+    for key in TAKEN_KEYS:
+        form.bucket.put_new(key, body)
 
-    assert bucket.get(key) == body
-    assert [(item.key, item.version, item.bytes) for item in bucket.list("")] == [(key, bucket.version_of(key), 256)]
-
-
-@pytest.mark.parametrize("key", REFUSED_KEYS.values(), ids=REFUSED_KEYS)
-def test_a_hostile_key_is_refused_everywhere(bucket: FolderBucket, key: str) -> None:
-    """Nothing is written, read or looked at outside the bucket."""
-    parent = bucket.folder.parent
-    before = sorted(parent.rglob("*"))
-
-    with pytest.raises(InvalidKey):
-        bucket.put_new(key, b"")
-    with pytest.raises(InvalidKey):
-        bucket.get(key)
-    with pytest.raises(InvalidKey):
-        bucket.version_of(key)
-    assert sorted(parent.rglob("*")) == before
+    assert [form.bucket.get(key, ROOM) for key in TAKEN_KEYS] == [body] * len(TAKEN_KEYS)
+    listed = {item.key: (item.version, item.bytes) for item in form.bucket.list("")}
+    assert listed == {key: (form.bucket.version_of(key), 256) for key in TAKEN_KEYS}
+    assert all(version for version, _ in listed.values())
 
 
-@given(st.text(max_size=30) | st.lists(st.sampled_from(["..", ".", "", "a", "~incoming", "a.b"])).map("/".join))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_key_leads_out_of_the_bucket(bucket: FolderBucket, key: str) -> None:
-    """A key that is not refused names a path below the folder."""
-    try:
-        check_key(key)
-    except InvalidKey:
-        return
-    path = (bucket.folder / key).resolve()
-    assert path != bucket.folder
-    assert path.is_relative_to(bucket.folder)
+@pytest.mark.parametrize("body", [b"", random.Random(5).randbytes(3_000_000)], ids=["empty", "3 MB"])
+def test_an_object_of_any_size_comes_back(form: Form, body: bytes) -> None:
+    """Empty ones and those of many packets."""
+    form.bucket.put_new(KEY, body)
+
+    assert form.bucket.get(KEY, len(body)) == body
 
 
-def test_an_object_is_written_once(bucket: FolderBucket) -> None:
+def test_a_hostile_key_is_refused_everywhere(form: Form) -> None:
+    """Nothing is written, read or looked at under it."""
+    for key in REFUSED_KEYS.values():
+        with pytest.raises(InvalidKey):
+            form.bucket.put_new(key, b"")
+        with pytest.raises(InvalidKey):
+            form.bucket.get(key, ROOM)
+        with pytest.raises(InvalidKey):
+            form.bucket.version_of(key)
+    assert keys(form) == []
+
+
+def test_an_object_is_written_once(form: Form) -> None:
     """A second writer is told, and the first one's bytes stay."""
-    bucket.put_new(KEY, b"first")
+    form.bucket.put_new(KEY, b"first")
 
     with pytest.raises(ObjectExists):
-        bucket.put_new(KEY, b"second")
-    assert bucket.get(KEY) == b"first"
+        form.bucket.put_new(KEY, b"second")
+    assert form.bucket.get(KEY, ROOM) == b"first"
 
 
-def test_of_many_writers_at_once_one_succeeds(bucket: FolderBucket) -> None:
-    """The bytes stored are those of the writer who was told so."""
+def test_of_many_writers_at_once_the_bytes_of_one_stay_whole(form: Form) -> None:
+    """They are those of a writer who was told that it succeeded."""
 
     def put(number: int) -> bytes | None:
         body = b"%d" % number * 10_000
         try:
-            bucket.put_new(KEY, body)
+            form.bucket.put_new(KEY, body)
         except ObjectExists:
             return None
         return body
@@ -107,128 +106,109 @@ def test_of_many_writers_at_once_one_succeeds(bucket: FolderBucket) -> None:
     with ThreadPoolExecutor(8) as threads:
         written = [body for body in threads.map(put, range(16)) if body]
 
-    assert [bucket.get(KEY)] == written
-    assert [item.key for item in bucket.list("")] == [KEY]
-    assert list((bucket.folder / "~incoming").iterdir()) == []
+    assert form.bucket.get(KEY, ROOM) in written
+    assert keys(form) == [KEY]
 
 
-def test_an_object_and_a_folder_of_one_name_are_refused(bucket: FolderBucket) -> None:
-    """It must not look as if the object were there already."""
-    bucket.put_new("a/b", b"")
+def test_threads_share_a_bucket(form: Form) -> None:
+    """Each gets its own object back."""
 
-    with pytest.raises(InvalidKey, match="below this key"):
-        bucket.put_new("a", b"")
-    with pytest.raises(InvalidKey, match="needs a folder"):
-        bucket.put_new("a/b/c", b"")
-    assert bucket.version_of("a") is None
-    assert bucket.version_of("a/b/c") is None
+    def put_and_get(number: int) -> bytes:
+        form.bucket.put_new(f"day/{number}", b"%d" % number)
+        return form.bucket.get(f"day/{number}", ROOM)
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(put_and_get, range(40))) == [b"%d" % number for number in range(40)]
+    assert len(keys(form, "day/")) == 40
 
 
-def test_what_is_not_there_is_said(bucket: FolderBucket) -> None:
+def test_no_more_is_read_than_is_allowed(form: Form) -> None:
+    """An object that fits exactly is read; one byte more is too much, whatever a listing said."""
+    form.bucket.put_new(KEY, b"12345")
+
+    assert form.bucket.get(KEY, 5) == b"12345"
+    with pytest.raises(ObjectTooLarge, match="larger than 4 bytes"):
+        form.bucket.get(KEY, 4)
+
+
+def test_what_is_not_there_is_said(form: Form) -> None:
     """A missing object has no version, can't be read, and a missing folder lists nothing."""
-    assert bucket.version_of(KEY) is None
-    assert list(bucket.list("2026-01-20/")) == []
+    assert form.bucket.version_of(KEY) is None
+    assert keys(form, "2026-01-20/") == []
     with pytest.raises(NoSuchObject):
-        bucket.get(KEY)
+        form.bucket.get(KEY, ROOM)
 
 
-def test_a_changed_object_has_another_version(bucket: FolderBucket) -> None:
-    """Also when its size and time are the same."""
-    bucket.put_new(KEY, b"first")
-    before, path = bucket.version_of(KEY), bucket.folder / KEY
-    status = path.stat()
-    path.rename(path.with_name("aside"))
-    path.write_bytes(b"other")
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+def test_an_object_that_is_gone_is_not_there(form: Form) -> None:
+    """And may be stored anew."""
+    form.bucket.put_new(KEY, b"first")
+    form.remove(KEY)
 
-    assert before != bucket.version_of(KEY)
-
-
-def test_a_listing_is_recursive_and_in_byte_order(bucket: FolderBucket) -> None:
-    """Folders don't disturb the order of the keys."""
-    keys = ["b", "a/b", "a-b", "a/a/c", "a.b", "a/a-c", "A"]
-    for key in keys:
-        bucket.put_new(key, b"")
-
-    assert [item.key for item in bucket.list("")] == sorted(keys)
-    assert [item.key for item in bucket.list("a/")] == ["a/a-c", "a/a/c", "a/b"]
-    assert [item.key for item in bucket.list("a/a")] == ["a/a-c", "a/a/c"]
+    assert form.bucket.version_of(KEY) is None
+    assert keys(form) == []
+    form.bucket.put_new(KEY, b"second")
+    assert form.bucket.get(KEY, ROOM) == b"second"
 
 
-def test_a_listing_goes_on_past_odd_names(bucket: FolderBucket) -> None:
-    """Names that no key can have, links and pipes are skipped, and how many is logged."""
-    bucket.put_new("day/a", b"")
-    bucket.put_new("day/z", b"")
-    folder = bucket.folder / "day"
-    (folder / "line\nbreak").write_bytes(b"")
-    Path(os.fsdecode(os.fsencode(folder) + b"/\xff")).write_bytes(b"")
-    (folder / "%2e").mkdir()
-    (folder / "link").symlink_to("/etc")
-    (folder / "passwords").symlink_to("/etc/passwd")
-    os.mkfifo(folder / "pipe")
+def test_a_changed_object_has_another_version(form: Form) -> None:
+    """Also when its size is the same; the listing says the same."""
+    form.plant(KEY, b"first")
+    before = form.bucket.version_of(KEY)
+    form.plant(KEY, b"other")
 
-    with capture_logs() as logs:
-        assert [item.key for item in bucket.list("day/")] == ["day/a", "day/z"]
-    assert [(entry["event"], entry["count"]) for entry in logs] == [("odd_names_skipped", 6)]
+    after = form.bucket.version_of(KEY)
+    assert after not in (before, None)
+    assert [item.version for item in form.bucket.list("")] == [after]
 
 
-@pytest.fixture
-def outside(tmp_path: Path) -> Iterator[Path]:
-    """Make a folder beside the bucket, with a file in it."""
-    folder = tmp_path / "outside"
-    folder.mkdir()
-    (folder / "secret").write_bytes(b"secret")
-    yield folder
-    assert [path.name for path in folder.iterdir()] == ["secret"]
-    shutil.rmtree(folder)
+def test_a_listing_is_recursive_and_by_the_beginning_of_the_key(form: Form) -> None:
+    """Upper and lower case differ, and a prefix may end within a name."""
+    stored = ["b", "a/b", "a-b", "a/a/c", "a.b", "a/a-c", "A", "a_b", "axb"]
+    for key in stored:
+        form.bucket.put_new(key, b"")
+
+    assert keys(form) == sorted(stored)
+    assert keys(form, "a/") == ["a/a-c", "a/a/c", "a/b"]
+    assert keys(form, "a/a") == ["a/a-c", "a/a/c"]
+    assert keys(form, "a_") == ["a_b"]
+    assert keys(form, "A") == ["A"]
 
 
-def test_no_link_leads_out_of_the_bucket(bucket: FolderBucket, outside: Path) -> None:
-    """A link inside the folder is neither read, listed nor written through."""
-    (bucket.folder / "way").symlink_to(outside)
-    (bucket.folder / "file").symlink_to(outside / "secret")
-
-    for key in ("way/secret", "file"):
-        assert bucket.version_of(key) is None
-        with pytest.raises(NoSuchObject):
-            bucket.get(key)
-    with pytest.raises(InvalidKey, match="a link"):
-        bucket.put_new("way/new", b"")
-    assert list(bucket.list("way/")) == []
-
-
-def test_what_is_being_written_is_not_listed(bucket: FolderBucket) -> None:
-    """What a crash left half written is never mistaken for an object."""
-    bucket.put_new(KEY, b"")
-    (bucket.folder / "~incoming" / "half").write_bytes(b"half")
+def test_a_name_that_no_key_can_have_hides_no_other_object(form: Form) -> None:
+    """It is passed over, in the folder of a day and in all of the bucket; how many there are is logged."""
+    form.bucket.put_new("day/a", b"")
+    form.bucket.put_new("day/z", b"")
+    for name in form.odd_names:
+        form.plant(name, b"odd")
 
     with capture_logs() as logs:
-        assert [item.key for item in bucket.list("")] == [KEY]
-    assert logs == []
+        assert keys(form) == ["day/a", "day/z"]
+    assert {entry["event"] for entry in logs} == {"odd_names_skipped"}
+    assert sum(entry["count"] for entry in logs) == len(form.odd_names) > 4
+    with capture_logs():
+        assert keys(form, "day/") == ["day/a", "day/z"]
+        assert keys(form, "day/a") == ["day/a"]
 
 
-def test_a_bucket_is_opened_by_its_url(tmp_path: Path) -> None:
-    """A folder is given by its absolute path, with escapes where needed."""
-    folder = tmp_path / "the bucket"
-    folder.mkdir()
-    bucket = open_bucket(folder.as_uri())
-    bucket.put_new(KEY, b"body")
+def test_a_bucket_that_is_not_there_does_not_look_empty(form: Form) -> None:
+    """A check passes while it is there and says what to do once it is not."""
+    form.bucket.check()
+    form.destroy()
 
-    assert (folder / KEY).read_bytes() == b"body"
-    assert bucket.name == "scout-ingest"
+    with pytest.raises(BucketRefused, match=r"there is no bucket|is not there"):
+        form.bucket.check()
 
 
-@pytest.mark.parametrize(
-    ("url", "reason"),
-    [
-        ("s3://bucket", "file:///ABSOLUTE/FOLDER; 's3' is not known"),
-        ("/srv/bucket", "file:///ABSOLUTE/FOLDER"),
-        ("file://elsewhere/srv/bucket", "file:///ABSOLUTE/FOLDER"),
-        ("file:relative", "file:///ABSOLUTE/FOLDER"),
-        ("file:///no/such/folder", "is not there: make the folder"),
-    ],
-)
-def test_another_url_is_refused_with_what_is_allowed(url: str, reason: str) -> None:
-    """A mistyped bucket must not look like an empty one."""
-    with pytest.raises(Misconfigured, match=reason):
-        open_bucket(url)
+@pytest.mark.parametrize("name", FORMS)
+def test_every_form_runs_every_case(request: pytest.FixtureRequest, name: str) -> None:
+    """A form that is left out of a case has not passed it."""
+    shared = {
+        title: prod(len(mark.args[1]) for mark in getattr(case, "pytestmark", []))
+        for title, case in inspect.getmembers(sys.modules[__name__], inspect.isfunction)
+        if title.startswith("test_") and "form" in inspect.signature(case).parameters
+    }
+    here = [item for item in request.session.items if item.path == request.path and "form" in item.fixturenames]
+    ran = Counter(item.originalname for item in here if item.callspec.params["form"] == name)
+
+    assert ran == shared
+    assert ran.total() >= 14

@@ -32,7 +32,16 @@ def test_the_version_is_printed():
 
 @pytest.mark.parametrize(
     "arguments",
-    ["", "nonsense", "up --nonsense", "up", "tokens issue", "load --date 2026-13-01", "tokens issue --days x --name y"],
+    [
+        "",
+        "nonsense",
+        "up --nonsense",
+        "up",
+        "tokens issue",
+        "load --date 2026-13-01",
+        "load --date 2026-01-20 --sweep",
+        "tokens issue --days x --name y",
+    ],
 )
 def test_wrong_usage_exits_64(arguments: str):
     """Wrong usage exits 64."""
@@ -49,7 +58,9 @@ def test_wrong_usage_exits_64(arguments: str):
         ("dsn --data /nowhere", "scout-server up"),
         ("up --data /tmp/scout-never-made --listen nonsense", "HOST:PORT"),
         ("tokens issue --name pi-05 --database-url postgresql://x", "SUPABASE_JWT_SECRET"),
-        ("load --database-url postgresql://x --bucket s3://x", "file://"),
+        ("load --database-url postgresql://x --bucket ftp://x", "file:///FOLDER, s3://"),
+        ("load --database-url postgresql://x --bucket s3://scout", "AWS_ACCESS_KEY_ID"),
+        ("load --database-url postgresql://x --bucket supabase+https://x.test/scout", "SUPABASE_SERVICE_ROLE_KEY"),
         ("migrate --database-url postgresql://scout:hidden@127.0.0.1:1/x", "database"),
     ],
 )

@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 from psycopg_pool import ConnectionPool
 
 from server import tokens
-from server.bucket import FolderBucket
+from server.buckets.folder import FolderBucket
 from wire.heartbeat import AWAITED_MAX, EpochState, Reply, Report
 
 URL = "/rest/v1/rpc/heartbeat"

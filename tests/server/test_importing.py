@@ -16,7 +16,7 @@ from psycopg_pool import ConnectionPool
 
 from server import tokens
 from server.bronze import store
-from server.bucket import FolderBucket
+from server.buckets.folder import FolderBucket
 from server.database import transact
 from server.errors import ServerError
 from server.importing import Imported, import_paths

@@ -16,7 +16,7 @@ import zstandard
 from endpoints import DEADLINE_S, Endpoints, batch, bearer, outlaws, running
 from psycopg_pool import ConnectionPool
 
-from server.bucket import FolderBucket
+from server.buckets.folder import FolderBucket
 from server.etl import run_etl
 from wire.receipt import IngestAnswer, RejectedLine
 

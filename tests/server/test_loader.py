@@ -22,7 +22,8 @@ from psycopg_pool import ConnectionPool
 from structlog.testing import capture_logs
 
 from server.bronze import store
-from server.bucket import FolderBucket, ObjectInfo
+from server.bucket import BucketRefused, BucketUnavailable, ObjectInfo
+from server.buckets.folder import FolderBucket
 from server.database import open_pool
 from server.loader import Limits, LoadSummary, load
 from wire.record import to_line
@@ -35,7 +36,7 @@ LOADER = """
 import sys
 from datetime import date
 from pathlib import Path
-from server.bucket import FolderBucket
+from server.buckets.folder import FolderBucket
 from server.database import open_pool
 from server.loader import load
 
@@ -330,7 +331,7 @@ def test_an_object_that_the_database_refuses_is_left_for_later_alone(
         summary = load(pool, bucket, today=TODAY)
     assert (summary.found, summary.loaded, summary.postponed, summary.accepted) == (200, 199, 1, 597)
     ledger = "select tries, reason, retry_at > now() from scout_bronze.files where state = 'found'"
-    assert rows(connection, ledger) == [(1, "it could not be stored: DataException (22000)", True)]
+    assert rows(connection, ledger) == [(1, "it could not be loaded: DataException (22000)", True)]
     assert [entry["event"] for entry in logs] == ["claim_split", "object_postponed"]
     assert "peso_value" not in str(logs)
     assert load(pool, bucket, today=TODAY) == LoadSummary()
@@ -358,22 +359,52 @@ def test_an_object_refused_again_waits_twice_as_long(
 
 
 class BrokenBucket(FolderBucket):
-    """A bucket on a disk with a bad spot."""
+    """A bucket that fails at one object, and with `away` altogether once it comes to that."""
 
-    def get(self, key: str) -> bytes:
+    fault: Exception = OSError(5, "Input/output error")
+    away = False
+
+    def get(self, key: str, bytes_max: int) -> bytes:
         """Fail for one object."""
         if key.endswith("bad.jsonl"):
-            raise OSError(5, "Input/output error")
-        return super().get(key)
+            raise self.fault
+        return super().get(key, bytes_max)
+
+    def check(self) -> None:
+        """Be there, until an object was asked for."""
+        if self.away and self.checked:
+            raise BucketUnavailable
+        self.checked = True
+
+    checked = False
 
 
-def test_an_object_on_a_bad_spot_of_the_disk_is_left_for_later(pool: ConnectionPool, tmp_path: Path) -> None:
-    """A fault of one object's is never the end of a run."""
+@pytest.mark.parametrize("fault", [OSError(5, "Input/output error"), BucketUnavailable(), BucketRefused()], ids=repr)
+def test_an_object_that_alone_cannot_be_read_is_left_for_later(
+    pool: ConnectionPool, tmp_path: Path, fault: Exception
+) -> None:
+    """A bad spot of a disk or an object that a far bucket withholds is never the end of a run."""
     bucket = BrokenBucket(tmp_path / "bucket")
+    bucket.fault = fault
     put(bucket, "bad.jsonl", b"{}")
     put_batch(bucket, range(1, 4))
 
     assert load(pool, bucket, today=TODAY) == LoadSummary(found=2, loaded=1, postponed=1, accepted=3)
+
+
+def test_a_bucket_that_goes_away_in_the_middle_is_no_objects_fault(
+    pool: ConnectionPool, tmp_path: Path, connection: psycopg.Connection
+) -> None:
+    """It is raised; nothing is counted against any object, and the next run loads them."""
+    bucket = BrokenBucket(tmp_path / "bucket")
+    bucket.fault, bucket.away = BucketUnavailable(), True
+    put(bucket, "bad.jsonl", b"{}")
+    put_batch(bucket, range(1, 4))
+
+    with pytest.raises(BucketUnavailable):
+        load(pool, bucket, today=TODAY)
+    assert rows(connection, "select tries from scout_bronze.files where state = 'found'") == [(0,)]
+    assert load(pool, FolderBucket(bucket.folder), today=TODAY) == LoadSummary(loaded=1, accepted=1)
 
 
 def test_an_outage_is_no_objects_fault(

@@ -5,7 +5,7 @@ from pathlib import Path
 from endpoints import bearer, running
 from programs import data_folder
 
-from server.bucket import FolderBucket
+from server.buckets.folder import FolderBucket
 from server.data_directory import DataDirectory
 from server.database import open_pool
 from server.embedded import EmbeddedPostgres

@@ -6,7 +6,7 @@ from pathlib import Path
 from deliveries import DAY, jsonl_of, name_of, record
 from psycopg_pool import ConnectionPool
 
-from server.bucket import FolderBucket
+from server.buckets.folder import FolderBucket
 from server.etl import run_etl
 from server.loader import load
 

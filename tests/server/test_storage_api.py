@@ -9,7 +9,8 @@ import pytest
 from endpoints import DEADLINE_S, Endpoints, bearer, claims_of_device, outlaws, running, signed
 from psycopg_pool import ConnectionPool
 
-from server.bucket import FolderBucket
+from server.buckets.folder import FolderBucket
+from server.config import LIMITS
 
 URL = "/storage/v1/object/scout-ingest/"
 KEY = "2026-01-20/pi-05/data.jsonl"
@@ -43,7 +44,7 @@ def test_the_seeds_upload_is_stored_byte_for_byte_and_the_loader_is_woken(server
     assert response.status_code == 200
     assert response.json()["Key"] == f"scout-ingest/{KEY}"
     assert len(response.json()["Id"]) == 36
-    assert bucket.get(KEY) == BODY
+    assert bucket.get(KEY, LIMITS.object_bytes_max) == BODY
     assert server.wakes.count == 1
 
 
@@ -59,7 +60,7 @@ def test_a_second_upload_of_a_key_is_a_conflict_and_changes_nothing(
 
     assert meaning(again) == (400, "409", "KeyAlreadyExists")
     assert again.json()["message"] == "The resource already exists"
-    assert bucket.get(KEY) == BODY
+    assert bucket.get(KEY, LIMITS.object_bytes_max) == BODY
 
 
 def test_of_concurrent_writers_of_one_key_exactly_one_wins(server: Endpoints, bucket: FolderBucket):
@@ -72,7 +73,7 @@ def test_of_concurrent_writers_of_one_key_exactly_one_wins(server: Endpoints, bu
         )
 
     won = [body for body, response in zip(bodies, responses, strict=True) if response.status_code == 200]
-    assert won == [bucket.get(KEY)]
+    assert won == [bucket.get(KEY, LIMITS.object_bytes_max)]
     assert {meaning(response) for response in responses if response.status_code != 200} == {
         (400, "409", "KeyAlreadyExists")
     }
@@ -193,7 +194,7 @@ def test_a_body_that_ends_early_leaves_nothing_and_the_key_is_free(server: Endpo
     response = server.client.post(URL + KEY, content=BODY, headers=bearer(token))
 
     assert response.status_code == 200
-    assert bucket.get(KEY) == BODY
+    assert bucket.get(KEY, LIMITS.object_bytes_max) == BODY
     assert list((bucket.folder / "~incoming").iterdir()) == []
 
 
@@ -216,7 +217,7 @@ def test_a_client_that_leaves_after_its_body_has_uploaded_it(server: Endpoints, 
         line.sendall(head(URL + KEY, bearer(token), len(BODY)) + BODY)
         assert line.recv(1)
 
-    assert bucket.get(KEY) == BODY
+    assert bucket.get(KEY, LIMITS.object_bytes_max) == BODY
 
 
 TOKEN_ANSWERS = {
