@@ -18,7 +18,7 @@ from pathlib import Path
 import structlog
 from psycopg_pool import ConnectionPool
 
-from server.bucket import Bucket, ObjectExists
+from server.bucket import Bucket, ObjectExists, ObjectTooLarge
 from server.database import named_queries
 from server.errors import ServerError
 from server.loader import load_keys
@@ -180,11 +180,10 @@ def _keys_for(found: Found) -> Sequence[str]:
 
 def _holds(bucket: Bucket, key: str, found: Found) -> bool:
     try:
-        return (
-            read_object(key, bucket.get(key, FOREIGN_BYTES_MAX), bucket="", version="").sha256 == found.delivery.sha256
-        )
-    except Unreadable:
+        held = read_object(key, bucket.get(key, FOREIGN_BYTES_MAX), bucket="", version="")
+    except (ObjectTooLarge, Unreadable):
         return False
+    return held.sha256 == found.delivery.sha256
 
 
 def _outcomes(pool: ConnectionPool, bucket: Bucket, keys: Sequence[str]) -> list[_Outcome]:

@@ -198,4 +198,4 @@ def test_an_order_wakes_a_daemon_that_has_nothing_to_do(
     run_agent(config, "pause", "--for", "1h")
 
     assert time.monotonic() - before_s < 30.0
-    assert facts(config.parent)["paused_until"]
+    until(lambda: facts(config.parent)["paused_until"], "it is published")

@@ -346,7 +346,7 @@ def test_other_bytes_under_a_plain_name_are_refused(pool: ConnectionPool, bucket
     imported = run(pool, bucket, stick)
 
     assert problems(imported) == [("refused", "data.jsonl")]
-    assert bucket.get(f"2026-01-20/{DEVICE}/data.jsonl") == b'{"transaction_id":"old"}\n'
+    assert bucket.get(f"2026-01-20/{DEVICE}/data.jsonl", 1000) == b'{"transaction_id":"old"}\n'
 
 
 def test_two_devices_on_one_stick_are_two_devices(
