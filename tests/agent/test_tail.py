@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from tail_kit import a_tail, append, catch_up, copy_and_truncate, lines, rejected, settle, stored
 
 from agent.errors import LocalFault
-from agent.sources import roll
+from agent.sources import listing, roll
 from agent.sources.roll import RETRY_S
 from agent.sources.tail import GROUP_BYTES, GROUP_FILES, TailSource
 from agent.sources.turn import TURN_BYTES
@@ -516,6 +516,19 @@ def test_a_file_that_is_rewritten_is_read_from_its_start(
         catch_up(tail, clock)
 
     assert stored(spool) == [1, 2, *([7, 8, 9][: content.count(b"\n")]), 6]
+
+
+def test_a_file_rewritten_within_one_tick_of_the_disks_clock_is_noticed(
+    tail: TailSource, spool: Spool, sales: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also to the same size: what changed a moment ago may change again without looking different."""
+    monkeypatch.setattr(listing, "signature_of", lambda status: (status.st_size, 0, 0))
+    append(sales, lines(1))
+    catch_up(tail, clock)
+    sales.write_bytes(lines(7))
+    catch_up(tail, clock)
+
+    assert stored(spool) == [1, 7]
 
 
 @pytest.mark.parametrize("is_killed", [False, True])

@@ -166,4 +166,4 @@ class TailModel(RuleBasedStateMachine):
 
 
 TestTail = TailModel.TestCase
-TestTail.settings = settings(deadline=None, max_examples=60, stateful_step_count=40)
+TestTail.settings = settings(deadline=None, max_examples=150, stateful_step_count=40)
