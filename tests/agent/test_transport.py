@@ -272,6 +272,18 @@ def test_the_proxy_of_the_config_is_used_and_told_its_password_alone(
     assert PASSWORD not in str(raised.value)
 
 
+def test_a_proxy_that_refuses_the_way_to_a_secure_server_is_named_without_its_password(
+    tmp_path: Path, clock: FakeClock, server: FakeServer
+) -> None:
+    """This one knows no CONNECT."""
+    proxy = server.url.replace("http://", f"http://user:{PASSWORD}@")
+    with client_of(a_config(tmp_path, proxy=proxy)) as client, pytest.raises(Wait, match="the proxy refused") as raised:
+        post(client, "https://nowhere.example/x", b"x", {}, Flow(clock=clock))
+
+    assert str(raised.value).startswith("nowhere.example: ")
+    assert PASSWORD not in str(raised.value)
+
+
 def test_without_a_proxy_in_the_config_the_environments_counts(
     tmp_path: Path, clock: FakeClock, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
