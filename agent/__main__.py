@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 CONFIG_OPTIONS = ("--config", "-c")
-COMMAND_LINE = ("httpx._main", "rich")
-"""What httpx and structlog load, if they can, for a command of their own and for tracebacks in colour."""
+UNNEEDED = ("httpx._main", "rich", "cryptography")
+"""What httpx, structlog and jwt load if they can, for a command of their own, tracebacks in colour, and keys."""
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
 
 def _stay(config: Path | None) -> None:
     # Python's own way to say: not installed.
-    for name in COMMAND_LINE:
+    for name in UNNEEDED:
         sys.modules[name] = None  # type: ignore[assignment]
     from agent.daemon import main as daemon  # noqa: PLC0415  (after the line above)
     from agent.errors import ScoutAgentError  # noqa: PLC0415

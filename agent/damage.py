@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import IO
 
 import msgspec
-from sqlite_utils import Database
 
 from agent.clock import Clock
 from agent.errors import LocalFault, SpoolRefused
@@ -98,7 +97,7 @@ def _checked(path: Path, go_on: Callable[[], bool]) -> Finding:
         (version,) = connection.execute("pragma user_version").fetchone()
         if version > VERSION:
             # Whether it is a newer agent's, or the number is damaged, the list of steps tells.
-            steps = Database(connection)["_sqlite_migrations"].count
+            (steps,) = connection.execute(_SQL["steps"]).fetchone()
             return Finding() if steps == version else Finding(("its version and its list of steps differ",))
         connection.set_progress_handler(lambda: not go_on(), _STEPS_BETWEEN_LOOKS)
         try:

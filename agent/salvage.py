@@ -16,9 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from sqlite_utils import Database
+from typing import TYPE_CHECKING, Any
 
 from agent import BUILT_ON
 from agent.checksum import line_checksum
@@ -32,6 +30,10 @@ from agent.statements import queries_of
 from agent.wreck import OldBatch, OldEpoch, Proved, Run, Wreck
 from wire.batch import content_hash
 from wire.record import format_instant
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+    from sqlite_utils.db import Table
 
 ROWS_MAX = 2000
 BYTES_MAX = 1024 * 1024
@@ -70,20 +72,22 @@ class Salvage(Spool):
         """
         if self.known(folder):
             return
+        from sqlite_utils import Database  # noqa: PLC0415  (seldom: a resident daemon doesn't carry it)
+
         notes = _notes(folder / self._path.name, set(Database(self._connection).table_names()) - _OWN_TABLES)
         with self._transaction():
             for table, rows in notes.rows.items():
-                self._carry(table, rows)
+                self._carry(Database(self._connection).table(table), rows)
             if notes.generation:
                 self._connection.execute(_SQL["carry_generation"], {"generation": notes.generation})
             self._connection.execute(_SQL["begin_salvage"], {"folder": folder.name})
 
-    def _carry(self, table: str, rows: list[dict[str, Any]]) -> None:
-        columns = Database(self._connection).table(table).columns_dict
+    def _carry(self, table: "Table", rows: list[dict[str, Any]]) -> None:
+        columns = table.columns_dict
         for row in rows:
             known = [name for name in columns if name in row]
             statement = _SQL["carry_row"].format(
-                table=table, columns=", ".join(known), values=", ".join(f":{name}" for name in known)
+                table=table.name, columns=", ".join(known), values=", ".join(f":{name}" for name in known)
             )
             try:
                 self._connection.execute(statement, row)
@@ -197,6 +201,8 @@ def _notes(file: Path, tables: set[str]) -> _Notes:
     """What can be read of the small tables. Where even the schema is gone, that is nothing."""
     if not file.exists() or is_orphaned(file):
         return _Notes(None, {})
+    from sqlite_utils import Database  # noqa: PLC0415
+
     rows: dict[str, list[dict[str, Any]]] = {}
     try:
         with closing(connect_reading(file)) as connection:
@@ -212,7 +218,7 @@ def _notes(file: Path, tables: set[str]) -> _Notes:
     return _Notes(device[0]["generation"] if device else None, rows)
 
 
-def _readable(database: Database, table: str) -> Iterator[dict[str, Any]]:
+def _readable(database: "Database", table: str) -> Iterator[dict[str, Any]]:
     """Rows from the beginning to the first that can't be read, then from the end."""
     keys = database.table(table).pks
     for direction in ("", " desc"):

@@ -10,6 +10,7 @@ May be relied on
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 from agent.checksum import line_checksum
 from agent.connection import SEQS_PER_EPOCH
@@ -22,7 +23,11 @@ _EPOCH = re.compile(rb"[0-9a-f]{16}")
 _BATCH_COLUMNS = (
     *("number", "epoch_number", "first_seq", "last_seq", "key", "sha256", "bytes", "sealed_at", "state", "resend"),
     *("refusals", "refusal", "set_aside_mono_ms", "set_aside_boot", "accepted_at", "accepted_by", "settled_at"),
+    *("refused_by", "set_aside_at", "exported_at"),
 )
+_BATCH_COLUMNS_LEAST = 17
+"""A row that an older agent wrote ends before the columns that came later."""
+
 _STATES = {"waiting", "accepted", "set_aside", "settled"}
 
 Run = tuple[int, int]
@@ -196,12 +201,12 @@ def _reads(line: bytes) -> bool:
 
 
 def _batch_of(row: Row, device_id: str) -> tuple[int, OldBatch] | None:
-    if len(row.values) != len(_BATCH_COLUMNS):
+    if not _BATCH_COLUMNS_LEAST <= len(row.values) <= len(_BATCH_COLUMNS):
         return None
     try:
         fields = {
             column: value.decode() if isinstance(value, bytes) else value
-            for column, value in zip(_BATCH_COLUMNS, row.values, strict=True)
+            for column, value in zip_longest(_BATCH_COLUMNS, row.values)
         }
         name = BatchName.parse(str(fields["key"]))
     except (UnicodeDecodeError, NotABatchName):

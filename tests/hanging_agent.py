@@ -7,7 +7,7 @@ a shop takes a second here. Only tests start it.
 import threading
 from pathlib import Path
 
-from agent import __main__, daemon
+from agent import __main__, daemon, intake_loop
 from agent.sources import folder
 
 
@@ -24,7 +24,7 @@ class HangingFolder(folder.FolderSource):
         return super().step()
 
 
-daemon.FolderSource = HangingFolder
+intake_loop.FolderSource = HangingFolder
 daemon.SLACK_S = 0.5
 daemon.READ_BYTES_PER_S = 1_000_000_000
 

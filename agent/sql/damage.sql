@@ -1,5 +1,8 @@
 -- Queries of agent/damage.py and agent/salvage.py.
 
+-- steps -- how many steps made this file
+select count(*) from _sqlite_migrations;
+
 -- contradictions -- epochs whose counts don't add up, batches of no epoch, batches of another device
 select 'epoch ' || epoch
 from epochs
@@ -63,11 +66,12 @@ insert or ignore into records (place, captured_at, line, checksum) values (?, ?,
 -- take_batch -- one batch as it was
 insert into batches (
     epoch_number, first_seq, last_seq, key, sha256, bytes, sealed_at, state, resend, refusals, refusal,
-    set_aside_mono_ms, set_aside_boot, accepted_at, accepted_by, settled_at
+    set_aside_mono_ms, set_aside_boot, accepted_at, accepted_by, settled_at, refused_by, set_aside_at, exported_at
 )
 values (
     :epoch_number, :first_seq, :last_seq, :key, :sha256, :bytes, :sealed_at, :state, :resend, :refusals, :refusal,
-    :set_aside_mono_ms, :set_aside_boot, :accepted_at, :accepted_by, :settled_at
+    :set_aside_mono_ms, :set_aside_boot, :accepted_at, :accepted_by, :settled_at, :refused_by, :set_aside_at,
+    :exported_at
 );
 
 -- note_lost -- a run that could not be read

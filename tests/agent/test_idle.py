@@ -43,13 +43,13 @@ HEAVY = (
 )
 MEASURED_IMPORTS = """
 import sys
-from agent.__main__ import COMMAND_LINE
+from agent.__main__ import UNNEEDED
 
 def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096
 
-for name in COMMAND_LINE:
+for name in UNNEEDED:
     sys.modules[name] = None
 known = resident()
 print(known, "Python itself")
@@ -74,7 +74,14 @@ class Idle:
 def daemon(tmp_path: Path, server: FakeServer) -> Iterator[tuple[int, Path]]:
     """Run a daemon that has delivered what there was; give its process id and its home."""
     (tmp_path / "sales").mkdir()
-    config = write_config(tmp_path, server.url, heartbeat={"interval_s": HEARTBEAT_S})
+    (tmp_path / "till").mkdir()
+    config = write_config(
+        tmp_path,
+        server.url,
+        heartbeat={"interval_s": HEARTBEAT_S},
+        tail={"path": str(tmp_path / "till")},
+        local_http={"listen": "127.0.0.1:0", "socket": str(tmp_path / "ingest.sock")},
+    )
     with tempfile.TemporaryDirectory(dir="/dev/shm") as runtime:  # where systemd has it: in memory
         listener = Listener(f"{runtime}/notify")
         variables = {
@@ -90,7 +97,8 @@ def daemon(tmp_path: Path, server: FakeServer) -> Iterator[tuple[int, Path]]:
         try:
             until(lambda: "READY=1" in listener.listen(), "it runs")
             (tmp_path / "sales" / "day.jsonl").write_bytes(sale(1) + b"\n")
-            until(lambda: server.numbers() == [1], "it works")
+            (tmp_path / "till" / "till.jsonl").write_bytes(sale(2) + b"\n")
+            until(lambda: sorted(server.numbers()) == [1, 2], "it works")
             told = len(listener.listen())
             until(
                 lambda: SETTLED in listener.listen()[told:],
@@ -177,4 +185,4 @@ def test_the_resident_agent_carries_no_command_line() -> None:
     loaded = set(done.stdout.split())
 
     assert "agent.spool" in loaded
-    assert loaded & {"typer", "click", "rich", "pygments", "pydantic", "sqlite_utils"} == set()
+    assert loaded & {"typer", "click", "rich", "pygments", "pydantic", "sqlite_utils", "cryptography"} == set()

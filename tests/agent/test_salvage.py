@@ -311,7 +311,7 @@ def test_lost_runs_are_reported_until_the_server_has_long_heard_them(life: Life,
     while salvage.forget("2027-03-02T00:00:00.000Z"):
         pass
     assert [state.lost for state in salvage.epoch_states()] == [((5, 7),), ()]
-    salvage.note_heard(salvage.epoch_states(), "2027-03-02T00:00:00.000Z")
+    salvage.note_losses_heard(salvage.epoch_states(), "2027-03-02T00:00:00.000Z")
     assert [state.lost for state in salvage.epoch_states()] == [((5, 7),), ()]
     salvage.seal(NOW, BUILT_ON)
     waiting = salvage.next_waiting()

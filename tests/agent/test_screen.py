@@ -40,6 +40,7 @@ def statuses(draw_one: st.DrawFn) -> Status:
     kinds: dict[str, st.SearchStrategy[Any]] = {
         "str": texts,
         "str | None": st.none() | texts,
+        "tuple[str, ...]": st.lists(texts, max_size=2).map(tuple),
         "bool": st.booleans(),
         "int": numbers,
         "int | None": st.none() | numbers,

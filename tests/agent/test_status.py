@@ -200,7 +200,7 @@ def test_hours_to_full_follow_the_recent_rate_and_the_nearer_limit(
     clock.pass_s(3601)
     spool.append([sale(number, note="x" * 700) for number in range(300)])
     spool.close()
-    places = Places(DEVICE, file, tmp_path / "token", None, spool_bytes_max=bytes_max)
+    places = Places(DEVICE, file, tmp_path / "token", (), spool_bytes_max=bytes_max)
     status = look(places, running=True, daemon=FACTS, published=None, clock=clock, version="1.0")
 
     assert status.hours_to_full is not None
