@@ -21,6 +21,7 @@ from typing import Any
 import jwt
 from fakes import FakeClock
 
+from agent.clock import SystemClock
 from agent.spool import SealLimits, Spool
 from wire.batch import BatchName, content_hash
 from wire.record import format_instant
@@ -80,6 +81,7 @@ class FakeServer:
     stored: dict[str, bytes] = field(default_factory=dict)
     requests: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
     answer: Callable[[str, bytes], tuple[int, bytes] | None] = lambda _path, _body: None
+    is_on_time: bool = False  # whether its clock is this machine's, rather than the fake clock's
     hang: threading.Event = field(default_factory=threading.Event)
     hanging: threading.Event = field(default_factory=threading.Event)
 
@@ -119,7 +121,11 @@ class FakeServer:
         fields = {
             "nonce": report["nonce"],
             # A clock that goes on: one that stood still would seem to be set anew at every call.
-            "server_time": format_instant(SERVER_TIME_AT_ZERO + timedelta(milliseconds=report["mono_ms"])),
+            "server_time": format_instant(
+                SystemClock().now()
+                if self.is_on_time
+                else SERVER_TIME_AT_ZERO + timedelta(milliseconds=report["mono_ms"])
+            ),
             "generation": "g-1",
             "keep_for_days": 8,
             "batches": {key: "settled" if key in self.stored else "unknown" for key in report["awaits"]},

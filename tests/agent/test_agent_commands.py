@@ -18,6 +18,7 @@ TOO_LARGE = b'{"statusCode":"413","code":"EntityTooLarge","message":"The object 
 def config(tmp_path: Path, server: FakeServer) -> Path:
     """Return a config for a quick agent, with folder and token in place."""
     (tmp_path / "sales").mkdir()
+    server.is_on_time = True
     return write_config(tmp_path, server.url, **QUICK)
 
 

@@ -60,6 +60,7 @@ def config(tmp_path: Path, server: FakeServer) -> Path:
     """Return a config for a quick agent, with folder and token in place."""
     (tmp_path / "sales").mkdir()
     (tmp_path / "token").write_text(marked_token(MARKER))
+    server.is_on_time = True
     return write_config(tmp_path, server.url, **QUICK)
 
 

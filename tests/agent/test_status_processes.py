@@ -38,6 +38,7 @@ def config(tmp_path: Path, server: FakeServer) -> Path:
     """Return a config for a quick agent."""
     (tmp_path / "sales").mkdir()
     (tmp_path / "run").mkdir()
+    server.is_on_time = True
     return write_config(tmp_path, server.url, **QUICK)
 
 
