@@ -40,8 +40,9 @@ def start(config: Path) -> Iterator[Callable[[], Daemon]]:
 
 def facts(home: Path) -> dict[str, Any]:
     """What the daemon tells `status`."""
-    seen: dict[str, Any] = json.loads((home / "spool" / "status.json").read_text())
-    daemon: dict[str, Any] = seen["daemon"]
+    file = home / "spool" / "status.json"
+    until(file.exists, "something is published")
+    daemon: dict[str, Any] = json.loads(file.read_text())["daemon"]
     return daemon
 
 

@@ -12,7 +12,7 @@ from agent_kit import DEVICE, FakeServer, a_server, a_token, open_spool, sale
 from delivery_bench import DAY_S, Bench, benches
 from fakes import FakeClock
 from fault_proxy import FaultProxy
-from sqlite_utils import Database
+from sqlite_utils import Database, Migrations
 
 from agent import schema
 from agent.errors import SpoolRefused
@@ -176,7 +176,9 @@ def write_first_version(path: Path) -> bytes:
     path.parent.mkdir()
     connection = sqlite3.connect(path, isolation_level=None)
     database = Database(connection)
-    schema._migrations.apply(database, stop_before=schema.STEPS[1])
+    migrations = Migrations("scout-spool")
+    migrations(name=schema.STEPS[0])(schema._step(schema.STEPS[0], 1))
+    migrations.apply(database)
     rows: dict[str, list[dict[str, Any]]] = {
         "device": [{"only_row": 1, "device_id": DEVICE}],
         "epochs": [
