@@ -692,6 +692,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, spool: Spool, clo
 ORDINARY_USER = """
 import os, random, sys
 from pathlib import Path
+import sqlite_utils
 from agent_kit import open_spool
 from fakes import FakeClock
 from test_folder import a_source, drain, stored, files_in

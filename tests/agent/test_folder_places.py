@@ -282,6 +282,7 @@ def test_a_read_only_file_system_is_said_and_left_when_it_is_mended(
 WITHOUT_RIGHT = """
 import os, sys
 from pathlib import Path
+import sqlite_utils
 from agent_kit import open_spool
 from agent.errors import LocalFault
 from fakes import FakeClock

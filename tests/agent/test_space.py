@@ -241,7 +241,7 @@ def test_a_spool_at_its_limit_on_a_real_card_goes_on_by_itself(shop: Shop, serve
     server.answer = busy
     daemon = shop.start()
     numbers = shop.hand_in(0, 100)
-    until(lambda: "spool.bytes_max" in str(look(shop.config)[1]["attention"]), "the limit is reached")
+    until(lambda: "spool.bytes_max" in str(look(shop.config)[1]["broken"]), "the limit is reached")
     assert on_disk(shop.spool) <= 12 * MB
     assert list(shop.sales.rglob("*.jsonl"))
     server.answer = lambda _path, _body: None

@@ -185,6 +185,7 @@ def test_a_technicians_own_account_sees_a_running_agent(server: FakeServer, monk
     with a_folder_for_all() as home:
         for name in ("sales", "run"):
             (home / name).mkdir()
+        server.is_on_time = True
         config = write_config(home, server.url, **QUICK)
         config.chmod(0o600)
         monkeypatch.setenv("RUNTIME_DIRECTORY", str(home / "run"))
