@@ -133,6 +133,15 @@ class FakeServer:
         return json.dumps(fields | changed).encode()
 
 
+class _Http(ThreadingHTTPServer):
+    """An agent that is killed in the middle of a request is no news."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Show what is not a client's sudden end."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def a_server() -> Iterator[FakeServer]:
     """Serve on a real socket."""
@@ -157,7 +166,7 @@ def a_server() -> Iterator[FakeServer]:
         def log_message(self, *_: object) -> None:
             pass
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http = _Http(("127.0.0.1", 0), Handler)
     server.url = f"http://127.0.0.1:{http.server_port}"
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

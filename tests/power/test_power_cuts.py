@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from agent_kit import a_server
-from feeders import AddFeeder, Feeder, FolderFeeder
+from feeders import AddFeeder, Feeder, FolderFeeder, LocalHttpFeeder, TailFeeder
 from power_run import Damaged, Outcome, Run
 
 pytestmark = [pytest.mark.power, pytest.mark.root, pytest.mark.timeout(900)]
@@ -19,7 +19,12 @@ CONTROL_CUTS = 8
 
 def _feeders(run: Run) -> list[Feeder]:
     """Every source that the agent has. A new one is a class in feeders.py and a line here."""
-    return [FolderFeeder(run.card.path), AddFeeder(run.config, run.variables)]
+    return [
+        FolderFeeder(run.card.path),
+        TailFeeder(run.card.path),
+        LocalHttpFeeder(),
+        AddFeeder(run.config, run.variables),
+    ]
 
 
 def _cut_again_and_again(home: Path, cuts: int, seed: int, synchronous: str | None = None) -> Outcome:
@@ -59,7 +64,7 @@ def test_no_cut_loses_or_doubles_what_was_promised(tmp_path: Path, capsys: pytes
     _tell(capsys, "power cuts", outcome, time.monotonic() - before_s)
 
     assert outcome.cuts == CUTS > 0
-    assert all(outcome.by_source.get(name) for name in ("folder", "add"))
+    assert all(outcome.by_source.get(name) for name in ("folder", "tail", "local_http", "add"))
     assert outcome.epochs > CUTS // 3
     assert (outcome.trouble, outcome.lost, outcome.twice) == ("", set(), set())
     assert (outcome.holes, outcome.forks) == ([], [])

@@ -143,7 +143,7 @@ def test_everybody_sees_how_it_is_and_nobody_sees_the_sales(
     hidden = machine.run("setpriv --reuid=nobody --regid=nogroup --clear-groups ls /var/lib/scout-agent", check=False)
     owner = machine.run("stat --format %U:%G:%a /var/lib/scout-agent /var/lib/scout-agent/spool.db").stdout.split()
 
-    assert json.loads(seen.stdout)["pid"] > 0
+    assert json.loads(seen.stdout)["daemon"]["pid"] > 0
     assert "Permission denied" in hidden.stderr
     assert owner == ["scout-agent:scout-agent:750", "scout-agent:scout-agent:640"]
 
