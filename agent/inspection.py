@@ -12,8 +12,8 @@ from pathlib import Path
 from agent import damage
 from agent.connection import SEQS_PER_EPOCH, SQL
 from agent.errors import LocalFault
+from agent.holdings import SpoolState, state_of
 from agent.schema import VERSION, connect_reading, is_orphaned
-from agent.spool import SpoolState, state_of
 from agent.statements import queries_of
 from wire.batch import content_hash
 

@@ -32,7 +32,7 @@ from agent.counters import (
     Labels,
 )
 from agent.errors import CredentialsRefused, LocalFault
-from agent.spool import SpoolState, read_state
+from agent.holdings import SpoolState, read_state
 from agent.token import TokenFile
 
 Samples = Mapping[Labels, float]

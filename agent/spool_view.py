@@ -12,8 +12,8 @@ from pathlib import Path
 from agent.clock import Clock
 from agent.connection import SEQS_PER_EPOCH
 from agent.errors import SpoolDamaged, SpoolOutdated, SpoolRefused
+from agent.holdings import SpoolState, state_of
 from agent.schema import VERSION, reading_database
-from agent.spool import SpoolState, state_of
 from agent.statements import queries_of
 from wire.record import RefusedLine, format_instant, from_line
 

@@ -84,7 +84,7 @@ def give(config: Config, order: Order) -> str:
 
 def _sent(config: Config, clock: Clock) -> Iterator[str]:
     """Order it, and say how many sales are left whenever that changes. Raises LocalFault when that fails."""
-    from agent.spool import read_state  # noqa: PLC0415
+    from agent.holdings import read_state  # noqa: PLC0415
 
     order = SendOrder(f"{random.SystemRandom().getrandbits(64):016x}")
     ended, shown, done_s = None, -1, float("inf")

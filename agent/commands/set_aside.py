@@ -22,7 +22,7 @@ app = typer.Typer(help="Batches that were refused for themselves.", epilog=EXAMP
 @app.command("list", epilog=EXAMPLES)
 def show(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     """Show what was set aside, since when and why. It is kept, and tried again daily."""
-    from agent.spool import read_set_aside  # noqa: PLC0415
+    from agent.holdings import read_set_aside  # noqa: PLC0415
 
     batches = read_set_aside(load(config).spool_file)
     if as_json:
@@ -44,7 +44,7 @@ def replay(
 
     For when what troubled the server is mended; daily the agent does so by itself.
     """
-    from agent.spool import read_set_aside  # noqa: PLC0415
+    from agent.holdings import read_set_aside  # noqa: PLC0415
 
     loaded = load(config)
     known = {batch.key for batch in read_set_aside(loaded.spool_file)}

@@ -11,7 +11,7 @@ from agent_kit import a_token
 from delivery_bench import DAY_S, Bench
 
 from agent.credentials import CREDENTIALS_PAUSE_S
-from agent.spool import read_set_aside
+from agent.holdings import read_set_aside
 
 PORTAL = b"<html>Request blocked</html>"
 TOO_LARGE = b'{"statusCode":"413","code":"EntityTooLarge","message":"The object exceeded the maximum allowed size"}'

@@ -17,9 +17,10 @@ from fakes import FakeClock
 
 from agent.clock import SystemClock
 from agent.errors import LocalFault, SpoolDamaged, SpoolRefused
+from agent.holdings import read_state
 from agent.intake import DroppedMark, TailMark, TakenFile
 from agent.schema import VERSION
-from agent.spool import SealLimits, Spool, read_state
+from agent.spool import SealLimits, Spool
 from wire.heartbeat import RANGES_MAX
 from wire.record import from_line
 

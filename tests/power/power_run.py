@@ -20,8 +20,9 @@ from agent_kit import FakeServer, environment, numbers_in, until, write_config
 from card import Card
 from feeders import Feeder, Ledger
 
+from agent.connection import SEQS_PER_EPOCH
 from agent.errors import LocalFault
-from agent.spool import SEQS_PER_EPOCH, read_state
+from agent.holdings import read_state
 from wire.batch import BatchName
 
 TESTS = Path(__file__).resolve().parents[1]
