@@ -56,7 +56,7 @@ def is_passing(problem: Problem, *, running: bool) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Everything `status` shows. The README lists the names in its JSON; they stay."""
+    """Everything `status` shows. docs/agent.md lists the names in its JSON; they stay."""
 
     seen_at: str
     version: str

@@ -91,7 +91,7 @@ def test_the_json_says_what_the_screen_says() -> None:
 
 def test_the_readme_names_what_the_json_holds() -> None:
     """A monitoring system relies on these names."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    readme = (Path(__file__).parents[2] / "docs" / "agent.md").read_text()
     internal = {"config_problem", "spool_problem", "token_problem", "rejected_in", "last_fault"}
     names = WELL.to_fields().keys() - internal
 
