@@ -53,8 +53,10 @@ _PATHS = ("bucket", "endpoint")
 
 FAMILIES = (
     Family("scout_agent_build_info", "gauge", "1, with the agent's version."),
-    Family(RECORDS_TAKEN, "counter", "Records stored by a source.", "source", ("folder", "local_http")),
-    Family(RECORDS_REFUSED, "counter", "Lines that a source refused as data.", "source", ("folder", "local_http")),
+    Family(RECORDS_TAKEN, "counter", "Records stored by a source.", "source", ("folder", "tail", "local_http")),
+    Family(
+        RECORDS_REFUSED, "counter", "Lines that a source refused as data.", "source", ("folder", "tail", "local_http")
+    ),
     Family("scout_agent_records", "gauge", "Records in the spool by state."),
     Family("scout_agent_oldest_unsettled_age_seconds", "gauge", "Age of the oldest record without a receipt."),
     Family("scout_agent_spool_readable", "gauge", "1 while the spool can be read, else 0."),

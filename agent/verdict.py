@@ -148,7 +148,7 @@ def _attention(seen: Status) -> Iterator[Problem]:
     if seen.rejected_files:
         yield Problem(
             "files_rejected",
-            f"{seen.rejected_files:,} files hold what is no sale",
+            f"what is no sale lies in {seen.rejected_files:,} {'file' if seen.rejected_files == 1 else 'files'}",
             f"read the .reason.txt files in {' and '.join(seen.rejected_in)}",
         )
     if seen.oldest_unsent_age_s is not None and seen.oldest_unsent_age_s > WAITING_TOO_LONG_S:

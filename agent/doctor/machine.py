@@ -122,7 +122,8 @@ def check_folder(path: str, account: Account) -> Outcome:
     rejected = sum(1 for _ in _reasons(folder))
     if rejected:
         return attention(
-            f"{rejected:,} files in {folder} held what is no sale", f"read the .reason.txt files in {folder}/rejected"
+            f"what is no sale lies in {rejected:,} {'file' if rejected == 1 else 'files'} of {folder}",
+            f"read the .reason.txt files in {folder}/rejected",
         )
     return ok(f"the agent may take files out of {folder}")
 

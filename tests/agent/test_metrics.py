@@ -171,7 +171,9 @@ def test_what_it_shows_is_what_there_is(
     assert value("spool_bytes") > 4096
     assert value("disk_free_bytes") > 4096
     assert values(shown, "scout_agent_build_info") == {(("version", VERSION),): 1}
-    assert values(shown, RECORDS_TAKEN) == {(("source", "folder"),): 5, (("source", "local_http"),): 0}
+    assert values(shown, RECORDS_TAKEN) == {
+        (("source", source),): rows for source, rows in {"folder": 5, "tail": 0, "local_http": 0}.items()
+    }
     assert values(shown, FAULTS)[("kind", "wait"),] == 2
     assert values(shown, REQUESTS) == {(("path", "/metrics"), ("status", "200")): 1}
     assert value("local_http_commits_total") == 3
