@@ -20,7 +20,7 @@ import psycopg
 import structlog
 import typer
 
-from server import importing, secrets, supervisor, tokens
+from server import importing, operator, secrets, supervisor, tokens
 from server.buckets import URLS, open_bucket
 from server.clashes import explain
 from server.config import Address, bucket_url, find_bucket, find_data, find_database, now
@@ -217,6 +217,48 @@ def load(
             _repeat("loader", lambda: _say_loaded(step(), as_json, quiet=True), supervisor.LOADER_INTERVAL_S)
         else:
             _say_loaded(load_objects(pool, opened, today=now().date(), day=day, sweep=sweep), as_json)
+
+
+@app.command(name="after-restore")
+def after_restore(
+    *,
+    data: Data = None,
+    database_url: DatabaseUrl = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Tell the devices that the database was restored from a backup.
+
+    Run it once after each restore, before 'serve' and 'load' begin again. At its next call home every device asks
+    about all batches that it keeps; what the backup lacks is loaded from the bucket, or sent once more. A restore also
+    brings back tokens and devices that were revoked since the backup: revoke them again.
+    """
+    with psycopg.connect(find_database(data, database_url, os.environ), autocommit=True) as connection:
+        heard, last = operator.devices_heard(connection)
+        if not yes:
+            typer.confirm(f"{heard} devices will ask again about all they keep. Was the database restored?", abort=True)
+        operator.begin_generation(connection)
+    typer.echo(f"{heard} devices will ask again; the last of them called home {last or 'never'}, says the backup")
+
+
+@app.command()
+def status(data: Data = None, database_url: DatabaseUrl = None, as_json: AsJson = False) -> None:
+    """Show how far each device's sales have come: files, rows, what waits, what was refused."""
+    with psycopg.connect(find_database(data, database_url, os.environ), autocommit=True) as connection:
+        devices = operator.ingestion_status(connection)
+    if as_json:
+        typer.echo(json.dumps([asdict(device) for device in devices], default=str))
+        return
+    typer.echo(f"{'device':<24}{'rows':>12}{'last hour':>11}{'waiting':>9}{'lag':>8}  last loaded")
+    for device in devices:
+        at = f"{device.last_loaded_at:%Y-%m-%d %H:%M:%S}" if device.last_loaded_at else "never"
+        typer.echo(
+            f"{device.device_id:<24}{device.rows_loaded:>12,}{device.rows_last_hour:>11,}{device.rows_waiting:>9,}"
+            f"{device.lag_s:>7.0f}s  {at}"
+        )
+        if device.files_quarantined or device.last_error:
+            typer.echo(f"{'':<24}{device.files_quarantined} files in quarantine; {device.last_error or ''}")
+    if not devices:
+        typer.echo("no device is known yet: scout-server tokens issue --name DEVICE lets one in")
 
 
 @app.command(name="import")

@@ -156,3 +156,30 @@ def test_load_and_etl_report_in_words_and_json(database_url: str, tmp_path: Path
     assert "0 found" in told[0].stdout
     assert json.loads(told[1].stdout)["found"] == 0
     assert isinstance(json.loads(told[3].stdout), list)
+
+
+def test_status_says_how_far_each_device_is(database_url: str) -> None:
+    """On a terminal and as JSON; where nobody was let in yet, how to do that."""
+    nobody = scout_server("status", "--database-url", database_url)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("insert into scout_edge.devices (device_id, source) values ('pi-05', 'pi-05')")
+    shown = scout_server("status", "--database-url", database_url)
+    (device,) = json.loads(scout_server("status", "--json", "--database-url", database_url).stdout)
+
+    assert "scout-server tokens issue" in nobody.stdout
+    assert shown.stdout.splitlines()[1].split() == ["pi-05", "0", "0", "0", "0s", "never"]
+    assert (device["device_id"], device["rows_loaded"], device["last_error"]) == ("pi-05", 0, None)
+
+
+def test_after_restore_asks_before_every_device_sends_again(database_url: str) -> None:
+    """Without an answer nothing changes; with --yes the database begins a new life."""
+    generations = []
+    for words in [("after-restore",), ("after-restore", "--yes")]:
+        done = scout_server(*words, "--database-url", database_url)
+        with psycopg.connect(database_url) as connection:
+            row = connection.execute("select generation from scout_edge.settings").fetchone()
+        generations.append((done.returncode == 0, row))
+
+    (refused, before), (done_well, after) = generations
+    assert (refused, done_well) == (False, True)
+    assert before != after

@@ -1,2 +1,14 @@
 -- alive -- whether the database answers
 select 1
+
+-- begin_generation -- a new life of this database: every device asks again about all batches that it keeps
+update scout_edge.settings set generation = gen_random_uuid() returning generation
+
+-- devices_heard -- how many devices have ever called home, and when the last one did
+select count(*), max(heard_at) from scout_edge.heartbeats
+
+-- ingestion_status -- how far each device's sales have come, for a terminal
+select
+    device_id, files_waiting, files_loaded, files_quarantined, rows_loaded, rows_last_hour, rows_waiting,
+    extract(epoch from lag)::float8 as lag_s, last_loaded_at, last_error
+from scout_bronze.ingestion_status
