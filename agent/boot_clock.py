@@ -14,6 +14,10 @@ SERVER_STEP_MS = 60_000
 """Measurements of one boot that differ by more than this, and their errors, saw two different server clocks."""
 
 
+SURE_ENOUGH_MS = 500
+"""Of a sale's time nobody asks for more: a surer measurement is not worth a write to the card."""
+
+
 def measure(boot: str, server_time: str, sent_mono_ms: int, received_mono_ms: int) -> BootState:
     """Tell when `boot` began: the server read its clock at some moment between the two, taken to be the middle."""
     half_ms = (received_mono_ms - sent_mono_ms) / 2
@@ -23,8 +27,8 @@ def measure(boot: str, server_time: str, sent_mono_ms: int, received_mono_ms: in
 
 
 def is_better(new: BootState, known: BootState | None) -> bool:
-    """Whether to replace `known`: by a surer measurement, or by any when the server's clock was set anew."""
-    if known is None or new.error_ms < known.error_ms:
+    """Whether to replace `known`: by a much surer measurement, or by any when the server's clock was set anew."""
+    if known is None or (known.error_ms > SURE_ENOUGH_MS and 2 * new.error_ms <= known.error_ms):
         return True
     moved = abs(datetime.fromisoformat(new.zero_at) - datetime.fromisoformat(known.zero_at))
     return moved > timedelta(milliseconds=SERVER_STEP_MS + new.error_ms + known.error_ms)

@@ -5,13 +5,13 @@ import random
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
-from agent_kit import BUILT_ON, NOW
+from agent_kit import BUILT_ON, NOW, open_spool
 from fakes import FakeClock
 
 from agent.clock import SystemClock
@@ -73,8 +73,9 @@ class RunningDoor:
         return httpx.get(self.base_url + path, timeout=ANSWER_WITHIN_S, verify=NO_CERTIFICATES)
 
     def stored(self) -> list[str]:
-        """Every payload in the spool, in its order."""
-        return stored_payloads(self.spool)
+        """Every payload in the spool, in its order; over a connection of its own, for the committer is at work."""
+        with closing(open_spool(self.spool._path, FakeClock())) as spool:
+            return stored_payloads(spool)
 
     def raw(self, *pieces: bytes, half_close: bool = False) -> bytes:
         """Send bytes as they are on a connection of their own; return all that is answered until it closes."""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from agent import config as configuration
 from agent.board import Board, DaemonFacts
-from agent.boot_clock import SERVER_STEP_MS, is_better, measure, offset_s
+from agent.boot_clock import SERVER_STEP_MS, SURE_ENOUGH_MS, is_better, measure, offset_s
 from agent.delivery import Delivery
 from agent.spool import Spool
 from wire.heartbeat import BOOTS_MAX, BootState
@@ -45,10 +45,12 @@ def test_the_true_beginning_lies_within_the_error(sent_ms: float, there_ms: floa
     assert measured.error_ms <= (there_ms + back_ms) / 2 + 3
 
 
-def test_a_surer_measurement_is_better_and_an_equal_one_is_not() -> None:
+def test_a_much_surer_measurement_is_better_and_an_equal_one_is_not() -> None:
     """The card is written only when something was learnt."""
     assert is_better(boot(), None)
-    assert is_better(boot(error_ms=19), boot(error_ms=20))
+    assert is_better(boot(error_ms=1000), boot(error_ms=2000))
+    assert not is_better(boot(error_ms=1001), boot(error_ms=2000))
+    assert not is_better(boot(error_ms=1), boot(error_ms=SURE_ENOUGH_MS))
     assert not is_better(boot(error_ms=20), boot(error_ms=20))
     assert not is_better(boot(error_ms=21, zero_at=TRUE_ZERO + timedelta(seconds=1)), boot(error_ms=20))
 
@@ -79,8 +81,9 @@ def test_a_boot_is_reported_until_it_was_heard_even_when_all_is_settled(spool: S
     assert spool.boot_states() == (boot(),)
     spool.note_heard([boot()])
     assert spool.boot_states() == ()
-    spool.note_boot(boot(error_ms=5))
-    assert spool.boot_states() == (boot(error_ms=5),)
+    moved = boot(zero_at=TRUE_ZERO + timedelta(hours=1))
+    spool.note_boot(moved)
+    assert spool.boot_states() == (moved,)
 
 
 def test_a_boot_with_records_that_are_not_settled_is_reported_on(spool: Spool, clock: FakeClock) -> None:
