@@ -7,7 +7,7 @@ import socket
 import stat
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +21,7 @@ from fakes import FakeClock
 from structlog.testing import capture_logs
 
 from agent.counters import COMMITS, Counters
-from agent.errors import LocalFault, SpoolFull
+from agent.errors import LocalFault, SpoolFull, SpoolMalformed
 from agent.sources.local_http.committer import Committer
 from agent.sources.local_http.post import LINES_MAX, Post
 from agent.spool import Spool
@@ -463,6 +463,21 @@ def test_refusals_are_logged_seldom_and_without_what_was_sent(door: RunningDoor)
     assert [(entry["event"], entry["status"]) for entry in logs] == [("request_refused", 403), ("request_refused", 404)]
     assert MARKER not in str(logs).replace("-", " ")
     assert "secret" not in str(logs)
+
+
+def test_a_spool_that_is_found_damaged_by_a_post_reaches_the_daemon(door: RunningDoor) -> None:
+    """Which begins anew, and salvages; nobody else might look where the post would have been stored."""
+
+    def fail(_payloads: Sequence[bytes]) -> None:
+        raise SpoolMalformed
+
+    door.spool.before = fail
+    answers = door.post(SALE), door.get("/healthz")
+
+    assert [answer.status_code for answer in answers] == [503, 503]
+    assert "nothing was stored: send it again" in answers[0].text
+    with pytest.raises(SpoolMalformed):
+        door.source.step()
 
 
 def test_a_port_that_is_taken_is_said_plainly_and_taken_once_it_is_free(tmp_path: Path) -> None:

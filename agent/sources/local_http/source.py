@@ -58,7 +58,7 @@ class LocalHttpSource:
         self._wake = wake
         self._clock = clock
         self._listen_again_s = listen_again_s
-        self._committer = Committer(store, counters, clock)
+        self._committer = Committer(store, counters, clock, damaged=self._tell)
         self._door = LocalDoor(
             self._committer,
             metrics,
@@ -95,7 +95,7 @@ class LocalHttpSource:
     def step(self) -> float:
         """Report trouble: raise LocalFault for as long as an address can't be had.
 
-        A defect that ended the listening is raised as it is: the daemon ends and begins anew.
+        A defect that ended the listening, or a spool proved damaged, is raised as it is: the daemon begins anew.
         """
         if self._defect:
             raise self._defect
@@ -124,8 +124,7 @@ class LocalHttpSource:
         try:
             self._accept()
         except Exception as error:  # noqa: BLE001  (raised by `step`)
-            self._defect = error
-            self._wake()
+            self._tell(error)
 
     def _accept(self) -> None:
         while not self._stopping:
@@ -151,6 +150,10 @@ class LocalHttpSource:
                 self._listeners[address] = listener
                 log.info("local_http_listening", address=listener.name)
             self._wake()
+
+    def _tell(self, defect: Exception) -> None:
+        self._defect = defect
+        self._wake()
 
     def _wait_for_room(self) -> bool:
         """Whether one more connection may be served; if not, make others give way and wait a moment."""
