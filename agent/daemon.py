@@ -129,7 +129,7 @@ def _run(config_file: Path, config: Config, *, clock: Clock, rng: random.Random)
         # One loop looks at the file for both; the other is woken when there is something new.
         delivery = opened.enter_context(closing(Renewed(live, live.look, build_delivery)))
         intake = opened.enter_context(closing(Renewed(live, lambda: live.current, build_intake)))
-        publisher = _publisher(config, board, clock)
+        publisher = _publisher(live, board, clock)
         loops = [
             Loop("intake", intake.step, failed, progress, board.counters, intake_wake),
             Loop("delivery", delivery.step, failed, progress, board.counters, delivery_wake),
@@ -191,11 +191,12 @@ def _tell_space(board: Board, shortage: Shortage, why: str) -> None:
             log.info("space_ample")
 
 
-def _publisher(config: Config, board: Board, clock: Clock) -> Publisher:
+def _publisher(live: LiveConfig, board: Board, clock: Clock) -> Publisher:
     """What tells everybody on this machine how the daemon is doing."""
-    places = places_of(config)
+    config = live.current
 
     def look_now() -> Status:
+        places = places_of(live.current)  # a reload may have moved the token or a till's folder
         return look(places, running=True, daemon=board.facts, published=None, clock=clock, version=VERSION)
 
     spool, journal = config.spool_file, config.spool_file.with_name(config.spool_file.name + "-wal")
