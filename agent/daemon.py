@@ -111,11 +111,13 @@ def _run(config_file: Path, config: Config, *, clock: Clock, rng: random.Random)
         supervised_spool = Spool(config.spool_file, config.device.id, clock=clock, rng=rng)
 
         def build_intake(config: Config) -> Intake:
+            progress.limit("intake", _limits_s(config))
             space.limits = limits_of(config)
             sources = sources_of(config, intake_spool, space, intake_wake.set, board.counters, clock=clock, rng=rng)
             return Intake(sources, board, clock)
 
         def build_delivery(config: Config) -> Delivery:
+            progress.limit("delivery", _limits_s(config))
             return Delivery(
                 config,
                 delivery_spool,
