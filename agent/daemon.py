@@ -111,11 +111,13 @@ def _run(config_file: Path, config: Config, *, clock: Clock, rng: random.Random)
         supervised_spool = Spool(config.spool_file, config.device.id, clock=clock, rng=rng)
 
         def build_intake(config: Config) -> Intake:
+            progress.limit("intake", _limits_s(config))
             space.limits = limits_of(config)
             sources = sources_of(config, intake_spool, space, intake_wake.set, board.counters, clock=clock, rng=rng)
             return Intake(sources, board, clock)
 
         def build_delivery(config: Config) -> Delivery:
+            progress.limit("delivery", _limits_s(config))
             return Delivery(
                 config,
                 delivery_spool,
@@ -129,7 +131,7 @@ def _run(config_file: Path, config: Config, *, clock: Clock, rng: random.Random)
         # One loop looks at the file for both; the other is woken when there is something new.
         delivery = opened.enter_context(closing(Renewed(live, live.look, build_delivery)))
         intake = opened.enter_context(closing(Renewed(live, lambda: live.current, build_intake)))
-        publisher = _publisher(config, board, clock)
+        publisher = _publisher(live, board, clock)
         loops = [
             Loop("intake", intake.step, failed, progress, board.counters, intake_wake),
             Loop("delivery", delivery.step, failed, progress, board.counters, delivery_wake),
@@ -191,11 +193,12 @@ def _tell_space(board: Board, shortage: Shortage, why: str) -> None:
             log.info("space_ample")
 
 
-def _publisher(config: Config, board: Board, clock: Clock) -> Publisher:
+def _publisher(live: LiveConfig, board: Board, clock: Clock) -> Publisher:
     """What tells everybody on this machine how the daemon is doing."""
-    places = places_of(config)
+    config = live.current
 
     def look_now() -> Status:
+        places = places_of(live.current)  # a reload may have moved the token or a till's folder
         return look(places, running=True, daemon=board.facts, published=None, clock=clock, version=VERSION)
 
     spool, journal = config.spool_file, config.spool_file.with_name(config.spool_file.name + "-wal")

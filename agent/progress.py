@@ -32,6 +32,11 @@ class Progress:
         for name in limits_s:
             self.mark(name)
 
+    def limit(self, name: str, limits_s: Mapping[str, float]) -> None:
+        """Hold the loop `name` to another limit from now on, and the others from their next marks."""
+        self._limits_s = limits_s
+        self.mark(name)
+
     def mark(self, name: str, quiet_for_s: float = 0.0) -> None:
         """Note that the loop `name` got on, and will be quiet for so many seconds because nothing is due."""
         now_s = self._clock.monotonic_s()

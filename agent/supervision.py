@@ -6,6 +6,7 @@ again in time is forgiven. Idle, this costs one wake-up in `CHECK_S` seconds.
 """
 
 import faulthandler
+import os
 import signal
 import sqlite3
 from collections.abc import Callable
@@ -46,7 +47,9 @@ def supervise(
             manager.tell(f"STATUS={words()}")
         heard = signal.sigtimedwait(HEEDED, check_s)
         if heard is not None and heard.si_signo in ENDING:
-            manager.tell("STOPPING=1")
+            # Our own is a loop's that failed: the process may begin anew, and systemd would kill what said it stops.
+            if heard.si_pid != os.getpid():
+                manager.tell("STOPPING=1")
             return
         if heard is not None:
             look_again()

@@ -19,20 +19,21 @@ order by place
 limit 1;
 
 -- place_since -- where the records since a moment begin: bisection over the primary key. Places have wide holes
--- between epochs; each look takes the next record there is.
+-- between epochs; each look takes the next record there is. The middle is low + (high - low) / 2, for a salvaged
+-- epoch's places are below 0, where division rounds up, and a middle that is `high` would never end this.
 with recursive bisection (low, high) as (
     select (select min(place) from records), (select max(place) + 1 from records)
     union all
     select
         iif(
-            (select captured_at from records where place >= (low + high) / 2 order by place limit 1) < :since,
-            (low + high) / 2 + 1,
+            (select captured_at from records where place >= low + (high - low) / 2 order by place limit 1) < :since,
+            low + (high - low) / 2 + 1,
             low
         ),
         iif(
-            (select captured_at from records where place >= (low + high) / 2 order by place limit 1) < :since,
+            (select captured_at from records where place >= low + (high - low) / 2 order by place limit 1) < :since,
             high,
-            (low + high) / 2
+            low + (high - low) / 2
         )
     from bisection
     where low < high

@@ -250,7 +250,7 @@ def test_a_defect_of_the_listening_thread_reaches_the_daemon(door: RunningDoor) 
 
     door.source._wanted["broken"] = fail
     with socket.create_connection(door.address, 20):
-        until(lambda: door.source._news, "it is noticed")
+        until(lambda: door.source._defect, "it is noticed")
     with pytest.raises(ValueError, match="a defect"):
         door.source.step()
 

@@ -142,6 +142,38 @@ def test_a_dead_loop_ends_the_daemon_with_an_error(config: Path, listener: Liste
     assert "nobody foresaw this" in service.log.read_text()
 
 
+def test_a_daemon_that_begins_anew_over_a_damaged_spool_does_not_say_that_it_stops(
+    config: Path, listener: Listener, service: Service, server: FakeServer
+) -> None:
+    """Or systemd would kill the very process that goes on, as one that doesn't come to its end."""
+    until(lambda: "READY=1" in listener.listen(), "it runs")
+    for name in ("spool.db", "spool.db-wal"):
+        with (config.parent / "spool" / name).open("r+b") as file:
+            file.write(b"noise" * (os.fstat(file.fileno()).st_size // 5))
+    (config.parent / "sales" / "day.jsonl").write_bytes(sale(1) + b"\n")
+    until(lambda: listener.listen().count("READY=1") == 2, "it began anew")
+    until(lambda: server.numbers() == [1], "it works on")
+    service.process.send_signal(signal.SIGTERM)
+    assert service.process.wait(20) == 0
+
+    assert [line for line in listener.listen() if line in ("READY=1", "STOPPING=1")] == [*2 * ["READY=1"], "STOPPING=1"]
+
+
+def test_a_reload_that_allows_more_time_is_no_hang(
+    config: Path, listener: Listener, service: Service, server: FakeServer
+) -> None:
+    """Or the watchdog would kill what only waits for as long as the config now says."""
+    until(lambda: "READY=1" in listener.listen(), "it runs")
+    write_config(config.parent, server.url, **QUICK | {"upload": QUICK["upload"] | {"stall_timeout_s": 3.0}})
+    service.process.send_signal(signal.SIGHUP)
+    until(lambda: "config_reloaded" in service.events(), "the config is in force")
+    server.hang.set()
+    assert server.hanging.wait(20)
+    until(lambda: {"heartbeat_not_answered", "batch_not_sent"} & set(service.events()), "the stall is over")
+
+    assert "loop_hung" not in service.events()
+
+
 @pytest.mark.usefixtures("service")
 def test_everybody_may_read_how_it_is_whatever_the_umask(config: Path, listener: Listener) -> None:
     """As in the unit, which lets nobody else read what the service writes."""

@@ -68,6 +68,21 @@ def test_sales_of_the_last_hour_are_counted_as_a_full_scan_counts_them(steps: li
     assert seen.rows_last_hour == sum((clock.now() - at).total_seconds() <= 3600 for at in times)
 
 
+@pytest.mark.parametrize("old_rows", [0, 1, 2])
+def test_sales_of_the_last_hour_are_counted_where_an_epoch_was_salvaged(
+    spool: Spool, file: Path, clock: FakeClock, old_rows: int
+) -> None:
+    """Its number is below 1, so its places are below 0: the search for the hour comes to its end there too."""
+    for number in range(3):
+        if number == old_rows:
+            clock.pass_s(7200)
+        spool.append([sale(number)])
+    spool._connection.execute("update epochs set number = -1")
+    spool._connection.execute("update records set place = place - 2000000000000")
+
+    assert view(file, clock=clock).rows_last_hour == 3 - old_rows
+
+
 def test_the_oldest_unsent_sale_is_what_nobody_else_holds(spool: Spool, file: Path, clock: FakeClock) -> None:
     """Accepted ones are not meant; set-aside ones are."""
     assert view(file, clock=clock).oldest_unsent_at is None

@@ -113,6 +113,19 @@ def test_the_daemon_publishes_what_status_prints(config: Path, server: FakeServe
     assert sorted(server.numbers()) == [1]
 
 
+def test_what_is_published_follows_a_reload(config: Path, server: FakeServer) -> None:
+    """Where the token lies now is looked at, not where it lay at the start: or nobody hears that it is gone."""
+    run = {"RUNTIME_DIRECTORY": str(config.parent / "run")}
+    file, home = config.parent / "run" / "status.json", config.parent
+    with a_daemon(config, **run):
+        until(lambda: file.exists() and json.loads(file.read_bytes())["exit_status"] == 0, "all is well")
+        write_config(home, server.url, **QUICK, server={"token_file": str(home / "other-token")})
+        until(lambda: json.loads(file.read_bytes())["token_problem"], "the new place is looked at")
+        problem = json.loads(file.read_bytes())["token_problem"]["message"]
+
+    assert str(home / "other-token") in problem
+
+
 def test_a_pause_a_refused_config_and_no_token_never_hide_the_counts(config: Path) -> None:
     """With the daemon dead and the config broken, the exit status is 2 and the sales are still counted."""
     command = [*COMMAND, "add", "-", "--config", str(config)]

@@ -9,7 +9,7 @@ The queue needs no bound of its own: a connection waits for its answer before it
 
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -18,7 +18,7 @@ import structlog
 
 from agent.clock import Clock
 from agent.counters import COMMITS, Counters
-from agent.errors import LocalFault, SpoolFull
+from agent.errors import LocalFault, SpoolFull, SpoolMalformed
 from agent.intake import PostStore, TakenPost
 from agent.sources.local_http.post import Post
 from wire.receipt import IngestAnswer
@@ -58,15 +58,18 @@ class Committer:
         counters: Counters,
         clock: Clock,
         *,
+        damaged: Callable[[SpoolMalformed], None] = lambda _fault: None,
         keys_max: int = KEYS_MAX,
         keys_between_forgetting: int = KEYS_BETWEEN_FORGETTING,
     ) -> None:
+        """`damaged` hears, from the committing thread, that the spool is proved damaged: no later post fares better."""
         self._store = store
         self._counters = counters
         self._clock = clock
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._stopping = False
+        self._damaged = damaged
         self._keys_max = keys_max
         self._keys_between_forgetting = keys_between_forgetting
         self._known: dict[str, str] = {}  # by key, the hash of what came under it; as in the store
@@ -122,8 +125,10 @@ class Committer:
         try:
             outcomes = self._stored([waiting.post for waiting in group])
         except Exception as error:  # noqa: BLE001  (whatever it is, its sender must hear of it)
+            if isinstance(error, SpoolMalformed):
+                self._damaged(error)
             # A smaller post may still have room. With any other fault of this machine nobody fares better alone.
-            is_everybodys = isinstance(error, LocalFault) and not isinstance(error, SpoolFull)
+            is_everybodys = isinstance(error, (LocalFault, SpoolMalformed)) and not isinstance(error, SpoolFull)
             if len(group) == 1 or is_everybodys:
                 for waiting in group:
                     waiting.answer.set_exception(error)

@@ -17,7 +17,7 @@ import structlog
 
 from agent.clock import Clock
 from agent.counters import FAULTS, REQUEST_DURATION, REQUESTS, Counters
-from agent.errors import LocalFault, SpoolFull
+from agent.errors import LocalFault, ScoutAgentError, SpoolFull, SpoolMalformed
 from agent.intake import Tally
 from agent.loopback import is_loopback_host
 from agent.sources.local_http.committer import Committer, KeyTaken
@@ -113,7 +113,7 @@ class LocalDoor:
             raise Refused(
                 422, "this Idempotency-Key came before with another body: use a new key for a new body."
             ) from None
-        except LocalFault as fault:
+        except (LocalFault, SpoolMalformed) as fault:
             raise self._cannot_store(fault) from None
         self._tally(answer.accepted, len(answer.rejected))
         return Answer(200, answer.to_json())
@@ -124,11 +124,11 @@ class LocalDoor:
             self._committer.submit(Post((), (), "", None)).result(HEALTH_WITHIN_S)
         except TimeoutError:
             raise Refused(503, f"the spool did not answer within {HEALTH_WITHIN_S:g} s.", header=_RETRY_LATER) from None
-        except LocalFault as fault:
+        except (LocalFault, SpoolMalformed) as fault:
             raise self._cannot_store(fault) from None
         return Answer(200, b'{"status":"ok"}')
 
-    def _cannot_store(self, fault: LocalFault) -> Refused:
+    def _cannot_store(self, fault: ScoutAgentError) -> Refused:
         self._counters.add(FAULTS, kind="local")
         status = 507 if isinstance(fault, SpoolFull) else 503
         return Refused(status, f"nothing was stored: send it again. The reason: {fault}", header=_RETRY_LATER)

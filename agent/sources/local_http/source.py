@@ -1,7 +1,7 @@
 """Listens, accepts and ends connections: the local HTTP source as the daemon sees it.
 
 May be relied on
-- An address that is taken ends nothing: it is reported, and tried again until it is free.
+- An address that is taken ends nothing: it is tried again, and reported, until it is free.
 - At most `connections_max` connections are served. Further clients wait before the door, and the others make way:
   the one that has been idle longest, or each after its next answer.
 - `close` lets requests that have come end, for a moment, and answers no post whose sales aren't stored.
@@ -27,9 +27,6 @@ from agent.sources.local_http.listening import Listener, listen_on_path, listen_
 
 LISTEN_AGAIN_S = 10.0
 """An address that is taken is tried again so often."""
-
-REPORT_AGAIN_S = 300.0
-"""And reported again so often, for as long as it is."""
 
 LOOK_S = 60.0
 IDLE_ENOUGH_S = 0.5
@@ -61,7 +58,7 @@ class LocalHttpSource:
         self._wake = wake
         self._clock = clock
         self._listen_again_s = listen_again_s
-        self._committer = Committer(store, counters, clock)
+        self._committer = Committer(store, counters, clock, damaged=self._tell)
         self._door = LocalDoor(
             self._committer,
             metrics,
@@ -76,8 +73,8 @@ class LocalHttpSource:
         if config.socket:
             self._wanted[config.socket] = lambda: listen_on_path(Path(config.socket))
         self._listeners: dict[str, Listener] = {}
-        self._reported_s: dict[str, float] = {}
-        self._news: Exception | None = None
+        self._refused: dict[str, LocalFault] = {}  # by address, why it can't be had
+        self._defect: Exception | None = None
         self._conversations: set[Conversation] = set()
         self._room = threading.Condition()
         self._stopping = False
@@ -96,13 +93,15 @@ class LocalHttpSource:
         self._thread.start()
 
     def step(self) -> float:
-        """Report trouble: raise LocalFault once for what happened since the last step.
+        """Report trouble: raise LocalFault for as long as an address can't be had.
 
-        A defect that ended the listening is raised as it is: the daemon ends and begins anew.
+        A defect that ended the listening, or a spool proved damaged, is raised as it is: the daemon begins anew.
         """
-        news, self._news = self._news, None
-        if news:
-            raise news
+        if self._defect:
+            raise self._defect
+        refused = list(self._refused.values())
+        if refused:
+            raise refused[0]
         return LOOK_S
 
     def close(self) -> None:
@@ -145,20 +144,15 @@ class LocalHttpSource:
             try:
                 listener = listen()
             except LocalFault as fault:
-                self._report(address, fault)
+                self._refused[address] = fault
             else:
+                self._refused.pop(address, None)
                 self._listeners[address] = listener
-                self._reported_s.pop(address, None)
                 log.info("local_http_listening", address=listener.name)
+            self._wake()
 
-    def _report(self, address: str, fault: LocalFault) -> None:
-        now_s = self._clock.monotonic_s()
-        if now_s - self._reported_s.get(address, float("-inf")) >= REPORT_AGAIN_S:
-            self._reported_s[address] = now_s
-            self._tell(fault)
-
-    def _tell(self, news: Exception) -> None:
-        self._news = news
+    def _tell(self, defect: Exception) -> None:
+        self._defect = defect
         self._wake()
 
     def _wait_for_room(self) -> bool:
