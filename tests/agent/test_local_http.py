@@ -16,7 +16,7 @@ import httpx
 import pytest
 import zstandard
 from agent_kit import sale, until
-from doors import URL, RunningDoor, a_door, counts, last_answer, read_to_end, request, statuses
+from doors import URL, RunningDoor, a_door, counts, last_answer, read_to_end, request, statuses, threads_of_clients
 from fakes import FakeClock
 from structlog.testing import capture_logs
 
@@ -566,10 +566,14 @@ def test_close_answers_what_is_stored_and_lets_idle_clients_go(tmp_path: Path) -
         with socket.create_connection(door.address, 20) as busy, socket.create_connection(door.address, 20) as idle:
             busy.sendall(request(SALE))
             assert reached.wait(20)
+            # One that nobody took up yet would be reset.
+            until(lambda: threads_of_clients()[0] == 2, "both are served")
             closing = threading.Thread(target=door.source.close)
             closing.start()
-            assert read_to_end(idle) == b""
-            going.set()
+            try:
+                assert read_to_end(idle) == b""
+            finally:
+                going.set()
             assert last_answer(read_to_end(busy))[0] == 200
             closing.join(20)
         with pytest.raises(ConnectionRefusedError):

@@ -13,7 +13,18 @@ from pathlib import Path
 import httpx
 import pytest
 from agent_kit import sale, until
-from doors import NO_CERTIFICATES, URL, RunningDoor, a_door, counts, last_answer, read_to_end, request, statuses
+from doors import (
+    NO_CERTIFICATES,
+    URL,
+    RunningDoor,
+    a_door,
+    counts,
+    last_answer,
+    read_to_end,
+    request,
+    statuses,
+    threads_of_clients,
+)
 from fakes import FakeClock
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -205,11 +216,6 @@ def test_idle_connections_make_way_for_a_client_with_something_to_say(tmp_path: 
         assert max(threads_of_clients()) <= 4
         for line in idle:
             line.close()
-
-
-def threads_of_clients() -> list[int]:
-    """How many connections are served now, looked at twice."""
-    return [sum(thread.name == "local-http-client" for thread in threading.enumerate()) for _ in range(2)]
 
 
 def test_when_all_connections_are_busy_the_next_client_waits_and_is_served(tmp_path: Path) -> None:
