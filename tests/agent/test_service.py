@@ -179,7 +179,7 @@ def test_everybody_may_read_how_it_is_whatever_the_umask(config: Path, listener:
     """As in the unit, which lets nobody else read what the service writes."""
     until(lambda: "READY=1" in listener.listen(), "it runs")
     spool = config.parent / "spool"
-    until((spool / "status.json").exists, "it is published")
+    until((spool / "status.json").exists, "it is published, which is not waited for before READY")
 
     assert (spool / "status.json").stat().st_mode & 0o777 == 0o644
     assert (spool / "spool.db").stat().st_mode & 0o777 == 0o640
