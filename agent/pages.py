@@ -14,6 +14,7 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -21,6 +22,8 @@ ROW_BYTES_MAX = 8 * 1024 * 1024
 PAGE_BYTES_USUAL = 4096
 
 _TABLE_LEAF = 0x0D
+_INDEX_LEAF = 0x0A
+_INDEX_INNER = 0x02
 _FILE_HEADER_BYTES = 100
 _WAL_HEADER = struct.Struct(">8I")
 _FRAME_HEADER = struct.Struct(">6I")
@@ -63,17 +66,38 @@ class Pages:
 
     def rows(self, number: int) -> Iterator[Row]:
         """The rows of a page, counted from 1, if it is the leaf of a table."""
+        for page, place in self._cells(number, _TABLE_LEAF):
+            try:
+                yield self._row(page, place)
+            except _Nonsense:
+                continue
+
+    def entries(self, number: int) -> Iterator[tuple[Value, ...]]:
+        """The rows of a page, if it is of a table without rowids, or of an index; long ones are left out.
+
+        Such a tree holds rows in its inner pages too, each behind the four bytes that name a page below.
+        """
+        leaf = self._cells(number, _INDEX_LEAF)
+        inner = ((page, place + 4) for page, place in self._cells(number, _INDEX_INNER, header_bytes=12))
+        for page, start in chain(leaf, inner):
+            try:
+                size, place = _varint(page, start)
+                content = page[place : place + size]
+                if len(content) == size:
+                    yield tuple(_values(content))
+            except _Nonsense:
+                continue
+
+    def _cells(self, number: int, kind: int, header_bytes: int = 8) -> Iterator[tuple[bytes, int]]:
+        """A page of this kind, and where each of its cells begins."""
         page = self._page(number)
         start = _FILE_HEADER_BYTES if number == 1 else 0
-        if len(page) < self._page_bytes or page[start] != _TABLE_LEAF:
+        if len(page) < self._page_bytes or page[start] != kind:
             return
         cells = min(int.from_bytes(page[start + 3 : start + 5]), self._page_bytes // 4)
         for index in range(cells):
-            place = start + 8 + 2 * index
-            try:
-                yield self._row(page, int.from_bytes(page[place : place + 2]))
-            except _Nonsense:
-                continue
+            place = start + header_bytes + 2 * index
+            yield page, int.from_bytes(page[place : place + 2])
 
     def _row(self, page: bytes, place: int) -> Row:
         size, place = _varint(page, place)

@@ -23,6 +23,7 @@ from agent.checksum import line_checksum
 from agent.connection import SEQS_PER_EPOCH
 from agent.damage import proves_damage
 from agent.errors import LocalFault
+from agent.old_notes import notes_in
 from agent.pages import Pages
 from agent.schema import connect_reading, is_orphaned
 from agent.spool import Spool
@@ -75,8 +76,12 @@ class Salvage(Spool):
         from sqlite_utils import Database  # noqa: PLC0415  (seldom: a resident daemon doesn't carry it)
 
         notes = _notes(folder / self._path.name, set(Database(self._connection).table_names()) - _OWN_TABLES)
+        rows_by_table = notes.rows
+        if not notes.is_whole:
+            with Pages(folder / self._path.name, folder / f"{self._path.name}-wal") as pages:
+                rows_by_table = notes_in(pages) | notes.rows
         with self._transaction():
-            for table, rows in notes.rows.items():
+            for table, rows in rows_by_table.items():
                 self._carry(Database(self._connection).table(table), rows)
             if notes.generation:
                 self._connection.execute(_SQL["carry_generation"], {"generation": notes.generation})
@@ -195,12 +200,13 @@ class Salvage(Spool):
 class _Notes:
     generation: str | None
     rows: dict[str, list[dict[str, Any]]]
+    is_whole: bool  # whether every table could be looked at
 
 
 def _notes(file: Path, tables: set[str]) -> _Notes:
     """What can be read of the small tables. Where even the schema is gone, that is nothing."""
     if not file.exists() or is_orphaned(file):
-        return _Notes(None, {})
+        return _Notes(None, {}, is_whole=False)
     from sqlite_utils import Database  # noqa: PLC0415
 
     rows: dict[str, list[dict[str, Any]]] = {}
@@ -214,8 +220,8 @@ def _notes(file: Path, tables: set[str]) -> _Notes:
     except (sqlite3.Error, OSError) as error:
         if not proves_damage(error):
             raise LocalFault(f"{file}: {error}. It is tried again.") from error
-        return _Notes(None, rows)
-    return _Notes(device[0]["generation"] if device else None, rows)
+        return _Notes(None, rows, is_whole=False)
+    return _Notes(device[0]["generation"] if device else None, rows, is_whole=True)
 
 
 def _readable(database: "Database", table: str) -> Iterator[dict[str, Any]]:

@@ -19,7 +19,7 @@ from agent import config as configuration
 from agent import damage
 from agent.config import Config
 from agent.errors import SpoolDamaged, SpoolMalformed
-from agent.intake import TakenFile
+from agent.intake import TailMark, TakenFile, TakenPost
 from agent.salvage import Salvage, Stopped
 from agent.space import space_of
 from agent.spool import Batch, SealLimits, Spool
@@ -343,3 +343,32 @@ def test_a_spool_damaged_again_while_salvage_runs_gives_everything_in_the_end(li
     assert begun.waiting_rows + begun.accepted_rows > 0
     assert len(damage.folders(config.spool_file)) == 2
     assert found == {key: line for key, line in life.records.items() if key not in life.forgotten}
+
+
+def test_what_the_sources_have_taken_is_still_known_when_the_first_page_is_gone(tmp_path: Path) -> None:
+    """Without the schema the tables have no names; forgotten marks would send every tailed sale again."""
+    config = a_config(tmp_path)
+    clock = FakeClock()
+    spool = open_spool(config.spool_file, clock)
+    taken = {b"%016x-day-%d" % (number, number): number for number in range(300)}  # more than one page of them
+    marks = [TailMark(n, 70 + n, b"sales.jsonl", 4 * n, n, bool(n % 2), b"\x01" * 16, b"\x02" * 16) for n in (1, 2, 3)]
+    posts = {f"key-{number}": f"{number:064x}" for number in range(50)}
+    for number in range(300):
+        spool.append([sale(number)])
+    spool.append([], [TakenFile(name, size) for name, size in taken.items()])
+    spool.append([], marks)
+    spool.append([], [TakenPost(key, sha256, None) for key, sha256 in posts.items()])
+    spool.append([sale(300)], [TailMark(2, 72, b"sales.jsonl", 900, 20)])
+    spool.close()
+    with config.spool_file.open("r+b") as file:
+        file.write(random.Random(4).randbytes(64))
+
+    start(config, clock)
+    spool = open_spool(config.spool_file, clock)
+
+    assert damage.folders(config.spool_file)
+    assert {name: spool.bytes_taken(name) for name in spool.taken_files()} == taken
+    assert spool.tail_marks() == [marks[0], TailMark(2, 72, b"sales.jsonl", 900, 20), marks[2]]
+    assert spool.posts() == posts
+    assert len(held(spool)) == 301
+    spool.close()
