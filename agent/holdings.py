@@ -25,6 +25,7 @@ class SpoolState:
     accepted_rows: int
     set_aside_rows: int
     settled_rows: int
+    lost_rows: int  # to a damaged card; counted until the server has long heard of them
     batches_waiting: int
     oldest_unsettled_at: str | None
     last_accepted_at: str | None

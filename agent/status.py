@@ -197,6 +197,7 @@ def _of_spool(seen: SpoolView, bytes_max: int | None, free_bytes: int | None) ->
         "rows_accepted": state.accepted_rows,
         "rows_set_aside": state.set_aside_rows,
         "rows_settled": state.settled_rows,
+        "rows_lost": state.lost_rows,
         "rows_last_hour": seen.rows_last_hour,
         "oldest_unsent_at": seen.oldest_unsent_at,
         "oldest_unsent_age_s": seen.oldest_unsent_age_s,

@@ -80,6 +80,7 @@ class Status:
     rows_accepted: int = 0
     rows_set_aside: int = 0
     rows_settled: int = 0
+    rows_lost: int = 0
     rows_last_hour: int | None = None
     oldest_unsent_at: str | None = None
     oldest_unsent_age_s: float | None = None
@@ -145,6 +146,9 @@ def _attention(seen: Status) -> Iterator[Problem]:
         yield Problem("token_due", _token_due(seen.token_days_left), "issue a token in the back office")
     if seen.rows_set_aside:
         yield Problem("set_aside", f"the server refuses {seen.rows_set_aside:,} sales: they are set aside", TELL)
+    if seen.rows_lost:
+        message = f"the spool was damaged, and {seen.rows_lost:,} sales in it could not be read"
+        yield Problem("sales_lost", message, "replace the SD card; the back office is told which sales are missing")
     if seen.rejected_files:
         yield Problem(
             "files_rejected",

@@ -279,6 +279,7 @@ select
     coalesce(sum(last_seq - first_seq + 1) filter (where state = 'accepted'), 0) as accepted_rows,
     coalesce(sum(last_seq - first_seq + 1) filter (where state = 'set_aside'), 0) as set_aside_rows,
     coalesce(sum(last_seq - first_seq + 1) filter (where state = 'settled'), 0) as settled_rows,
+    coalesce((select sum(last_seq - first_seq + 1) from lost), 0) as lost_rows,
     count(*) filter (where state = 'waiting') as batches_waiting,
     (select captured_at from records where place >= coalesce(
         (select min(place) from (

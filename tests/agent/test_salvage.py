@@ -304,6 +304,7 @@ def test_lost_runs_are_reported_until_the_server_has_long_heard_them(life: Life,
     salvage = a_salvage(config, clock)
     salvage.take_in(damage.folders(config.spool_file)[0], lambda: True, lambda _page, _pages: None)
     assert {state.epoch: state.lost for state in salvage.epoch_states() if state.lost} == {old.epoch: ((5, 7),)}
+    assert salvage.state().lost_rows == 3
     while batch := salvage.next_waiting():
         salvage.accept(batch, "bucket")
     salvage.append([sale(1)])
@@ -321,6 +322,7 @@ def test_lost_runs_are_reported_until_the_server_has_long_heard_them(life: Life,
     salvage.forget("2027-03-12T00:00:00.000Z")
 
     assert [(state.epoch == old.epoch, state.lost) for state in salvage.epoch_states()] == [(False, ())]
+    assert salvage.state().lost_rows == 0
     assert damage.find(config.spool_file, lambda: True) == damage.Finding()
     salvage.close()
 

@@ -42,6 +42,7 @@ def test_a_device_that_is_well_has_no_problem() -> None:
         (replace(WELL, token_days_left=4.9), "token_due", 1),
         (replace(WELL, token_days_left=-3.0), "token_due", 1),
         (replace(WELL, rows_set_aside=3), "set_aside", 1),
+        (replace(WELL, rows_lost=250), "sales_lost", 1),
         (replace(WELL, rejected_files=1), "files_rejected", 1),
         (replace(WELL, oldest_unsent_age_s=3601.0), "waiting_long", 1),
         (replace(WELL, hours_to_full=23.0), "nearly_full", 1),
