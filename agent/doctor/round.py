@@ -33,6 +33,7 @@ from agent.doctor.server import (
     check_offset,
     check_server,
 )
+from agent.doctor.till import check_local_http
 from agent.errors import ConfigForbidden, CredentialsRefused, Misconfigured
 from agent.lock import is_running
 from agent.token import TokenFile
@@ -66,7 +67,7 @@ def _checks(
     connection = cache(lambda: _connection(config(), client_of(config())))
     heartbeat = cache(lambda: ask_heartbeat(connection()))
     device = cache(lambda: config().device.id)
-    on_config, on_token = ("config",), ("server", "token")
+    on_config, on_service, on_token = ("config",), ("service",), ("server", "token")
     return (
         Check("config", lambda: _check_config(config_file, config)),
         Check("service", lambda: check_service(running=is_running(home())), on_config),
@@ -75,6 +76,11 @@ def _checks(
         Check("disk", lambda: check_disk(home(), config().spool.disk_free_bytes_min), on_config),
         Check("folder", lambda: check_folder(config().folder.path, account()), on_config),
         Check("tail", lambda: check_tail(config().tail.path, account()), on_config),
+        Check(
+            "local HTTP",
+            lambda: check_local_http(config().local_http.listen, config().local_http.socket),
+            on_service,
+        ),
         Check("clock", lambda: check_clock(clock, BUILT_ON)),
         Check("token", lambda: check_token(config().token_file, device(), clock), on_config),
         Check("proxy", lambda: check_proxy(hops()), on_config),

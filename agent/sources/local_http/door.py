@@ -26,6 +26,7 @@ from agent.sources.local_http.post import Post, form_of, read_post
 
 INGEST_PATHS = ("/ingest-transaction", "/functions/v1/ingest-transaction")
 METRICS_PATH, HEALTH_PATH = "/metrics", "/healthz"
+HEALTHY = b'{"status":"ok"}'
 METHODS = dict.fromkeys(INGEST_PATHS, "POST") | dict.fromkeys((METRICS_PATH, HEALTH_PATH), "GET")
 
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
@@ -126,7 +127,7 @@ class LocalDoor:
             raise Refused(503, f"the spool did not answer within {HEALTH_WITHIN_S:g} s.", header=_RETRY_LATER) from None
         except (LocalFault, SpoolMalformed) as fault:
             raise self._cannot_store(fault) from None
-        return Answer(200, b'{"status":"ok"}')
+        return Answer(200, HEALTHY)
 
     def _cannot_store(self, fault: ScoutAgentError) -> Refused:
         self._counters.add(FAULTS, kind="local")
