@@ -42,7 +42,7 @@ from agent.orders import KINDS, Orders
 from agent.progress import Progress
 from agent.published import Publisher
 from agent.reload import LiveConfig, Renewed
-from agent.space import Shortage, limits_of, space_of
+from agent.space import Shortage, SpaceLimits, limits_of, space_of
 from agent.spool import Spool
 from agent.status import look, places_of
 from agent.supervision import HEEDED, backlog_in_words, supervise
@@ -112,7 +112,7 @@ def _run(config_file: Path, config: Config, *, clock: Clock, rng: random.Random)
 
         def build_intake(config: Config) -> Intake:
             progress.limit("intake", _limits_s(config))
-            space.limits = limits_of(config)
+            space.limits = _space_limits(config)
             sources = sources_of(config, intake_spool, space, intake_wake.set, board.counters, clock=clock, rng=rng)
             return Intake(sources, board, clock)
 
@@ -166,6 +166,13 @@ def _run(config_file: Path, config: Config, *, clock: Clock, rng: random.Random)
         log.info("agent_stopped", device=config.device.id)
     if faults:
         raise faults[0]
+
+
+def _space_limits(config: Config) -> SpaceLimits:
+    try:
+        return limits_of(config)
+    except OSError as error:
+        raise LocalFault(f"{config.spool_file.parent}: {error.strerror}. It is tried again.") from error
 
 
 def _limits_s(config: Config) -> dict[str, float]:

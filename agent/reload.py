@@ -46,6 +46,7 @@ class LiveConfig:
         self._changed = changed
         self._signature = signature_of(file)
         self._is_asked = False
+        self._is_refused_by_part = False
 
     def ask(self) -> None:
         """Have the file read at the next look, whether it seems to have changed or not."""
@@ -60,7 +61,11 @@ class LiveConfig:
         return self.current
 
     def refuse(self, fault: Misconfigured | LocalFault) -> None:
-        """Say why the file as it stands is not in force."""
+        """Nothing can be built from the config in force: say why. When the file is read again, all parts try again."""
+        self._is_refused_by_part = True
+        self._say(fault)
+
+    def _say(self, fault: Misconfigured | LocalFault) -> None:
         log.error("config_refused", file=str(self._file), reason=str(fault))
         self._board.note(config_refused=str(fault))
 
@@ -70,10 +75,11 @@ class LiveConfig:
             _refuse_restarts(self._file, self.current, config)
             client_of(config).close()
         except Misconfigured as fault:
-            self.refuse(fault)
+            self._say(fault)
             return
         self._board.note(config_refused=None)
-        if config != self.current:
+        if config != self.current or self._is_refused_by_part:
+            self._is_refused_by_part = False
             self.current = config
             log.info("config_reloaded", file=str(self._file))
             self._changed()

@@ -191,3 +191,27 @@ def test_a_part_that_cannot_be_built_at_all_is_tried_again_at_the_next_step(
     is_full[0] = False
 
     assert part.step() == 1.0
+
+
+def test_a_hangup_has_a_part_try_again_what_could_not_be_built(tmp_path: Path, live: LiveConfig, board: Board) -> None:
+    """Else the refusal would be gone from the status, and the older config still at work."""
+    is_mended = [False]
+
+    def build(config: Config) -> FakePart:
+        if config.batch.rows_max == 7 and not is_mended[0]:
+            raise LocalFault("folder.path: no such place")
+        return FakePart(config)
+
+    part = following(live, build)
+    change(tmp_path, batch={"rows_max": 7})
+    part.step()
+    live.ask()
+    part.step()
+    assert board.facts.config_refused == "folder.path: no such place"
+    is_mended[0] = True
+    live.ask()
+    part.step()
+
+    assert board.facts.config_refused is None
+    assert part._part is not None
+    assert part._part.config.batch.rows_max == 7
