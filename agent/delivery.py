@@ -80,13 +80,9 @@ class Delivery:
         self._rng = rng
         self._limits = SealLimits(config.batch.rows_max, config.batch.bytes_max, config.batch.age_max_s)
         self._credentials = Credentials(config.token_file, config.device.id, clock)
-        self._connection = Connection(
+        self._connection = Connection.of(
+            config,
             client,
-            config.bucket_url,
-            config.ingest_url,
-            config.heartbeat_url,
-            config.server.api_key,
-            config.upload.gzip_level,
             token=lambda: self._credentials.token().text,
             flow=Flow(config.upload.rate_kbit_max, moved, clock),
         )

@@ -17,6 +17,7 @@ from email.utils import parsedate_to_datetime
 import httpx
 import orjson
 
+from agent.config import Config
 from agent.errors import BatchRefused, CredentialsRefused, DeliveryFault, OperatorNeeded, Wait
 from agent.transport import Flow, post
 from wire.receipt import IngestAnswer, NotAReceipt
@@ -51,6 +52,22 @@ class Connection:
     gzip_level: int
     token: Callable[[], str]
     flow: Flow = field(default_factory=Flow)
+
+    @classmethod
+    def of(
+        cls, config: Config, client: httpx.Client, token: Callable[[], str], flow: Flow | None = None
+    ) -> "Connection":
+        """What a config says of the server, with a client of its own."""
+        return cls(
+            client,
+            config.bucket_url,
+            config.ingest_url,
+            config.heartbeat_url,
+            config.server.api_key,
+            config.upload.gzip_level,
+            token,
+            flow or Flow(),
+        )
 
     def headers(self) -> dict[str, str]:
         """Credentials for one request. Raises CredentialsRefused when there is no token."""

@@ -64,7 +64,7 @@ def _checks(
     account = cache(lambda: account_of(home()))
     urls = cache(lambda: (config().heartbeat_url, config().bucket_url, config().ingest_url))
     hops = cache(lambda: hops_of(urls(), lambda url: proxy_of(url, config().upload.proxy)))
-    connection = cache(lambda: _connection(config(), client_of(config())))
+    connection = cache(lambda: Connection.of(config(), client_of(config()), token=lambda: _token(config().token_file)))
     heartbeat = cache(lambda: ask_heartbeat(connection()))
     device = cache(lambda: config().device.id)
     on_config, on_service, on_token = ("config",), ("service",), ("server", "token")
@@ -107,18 +107,6 @@ def _check_config(file: Path, config: Callable[[], Config]) -> Outcome:
     except Misconfigured as refused:
         return broken(str(refused), f"mend it: scout-agent config check --config {file}")
     return ok(f"{file} is good")
-
-
-def _connection(config: Config, client: httpx.Client) -> Connection:
-    return Connection(
-        client,
-        config.bucket_url,
-        config.ingest_url,
-        config.heartbeat_url,
-        config.server.api_key,
-        config.upload.gzip_level,
-        token=lambda: _token(config.token_file),
-    )
 
 
 def _token(file: Path) -> str:

@@ -1,10 +1,12 @@
 """Fixtures of the agent's tests."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from agent_kit import FakeServer, a_server, open_spool
+from daemons import Daemon
 from delivery_bench import Bench, benches
 from fakes import FakeClock
 
@@ -43,3 +45,28 @@ def make(tmp_path: Path, clock: FakeClock, server: FakeServer) -> Iterator[Calla
 def bench(make: Callable[..., Bench]) -> Bench:
     """Return a delivery loop with the usual settings."""
     return make()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return the folder that the till knows."""
+    path = tmp_path / "sales"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def start(config: Path) -> Iterator[Callable[[], Daemon]]:
+    """Give a way to start daemons; whatever still runs is ended."""
+    started: list[Daemon] = []
+
+    def starting() -> Daemon:
+        daemon = Daemon(config)
+        started.append(daemon)
+        return daemon
+
+    yield starting
+    for daemon in started:
+        with contextlib.suppress(ProcessLookupError):
+            daemon.process.kill()
+        daemon.process.wait()

@@ -3,13 +3,14 @@
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 from agent_kit import FakeServer, a_server, until, write_config
-from test_agent_processes import QUICK, Daemon, drop, run_agent
+from daemons import QUICK, Daemon, drop, run_agent
 
 TOO_LARGE = b'{"statusCode":"413","code":"EntityTooLarge","message":"The object exceeded the maximum allowed size"}'
 
@@ -23,19 +24,16 @@ def config(tmp_path: Path, server: FakeServer) -> Path:
 
 
 @pytest.fixture
-def start(config: Path) -> Iterator[Callable[[], Daemon]]:
-    """Give a way to start daemons that work on return; whatever still runs is ended."""
-    started: list[Daemon] = []
+def start(start: Callable[[], Daemon]) -> Callable[[], Daemon]:
+    """Give a way to start daemons that work on return."""
+    times = count(1)
 
     def starting() -> Daemon:
-        daemon = Daemon(config)
-        started.append(daemon)
-        until(lambda: daemon.events().count("agent_started") == len(started), "it runs")
+        daemon, started = start(), next(times)
+        until(lambda: daemon.events().count("agent_started") == started, "it runs")
         return daemon
 
-    yield starting
-    for daemon in started:
-        daemon.end(signal.SIGKILL)
+    return starting
 
 
 def facts(home: Path) -> dict[str, Any]:

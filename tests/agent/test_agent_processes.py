@@ -1,58 +1,18 @@
 """The program itself: real processes, signals, locks and sockets."""
 
-import contextlib
 import json
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from agent_kit import FakeServer, environment, marked_token, numbers_in, sale, token_parts, until, write_config
+from agent_kit import FakeServer, marked_token, numbers_in, sale, token_parts, until, write_config
+from daemons import MARKER, QUICK, Daemon, drop, look, run_agent
 
 from agent.daemon import STOP_WITHIN_S
-
-MARKER = "Maria Clara"
-QUICK = {
-    "batch": {"rows_max": 50, "age_max_s": 0.05},
-    "heartbeat": {"interval_s": 0.2},
-    "upload": {"retry_wait_max_s": 0.2},
-    "folder": {"settle_s": 0.2},
-}
-
-
-def agent_command(config: Path, *arguments: str) -> list[str]:
-    """Write the command line as the installed program has it."""
-    return [sys.executable, "-c", "from agent.__main__ import main; main()", *arguments, "--config", str(config)]
-
-
-def run_agent(config: Path, *arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run one command to its end."""
-    command = agent_command(config, *arguments)
-    return subprocess.run(command, input=given, capture_output=True, check=False, env=environment())
-
-
-class Daemon:
-    """One running daemon and all that it logged."""
-
-    def __init__(self, config: Path) -> None:
-        self.config = config
-        self.log = config.parent / "daemon.log"
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(agent_command(config, "run"), stderr=log, stdout=log, env=environment())
-
-    def events(self) -> list[str]:
-        """Names of the events logged so far."""
-        return [json.loads(line)["event"] for line in self.log.read_text().splitlines() if line.startswith("{")]
-
-    def end(self, signal_number: int) -> int:
-        """End it and wait."""
-        self.process.send_signal(signal_number)
-        return self.process.wait(timeout=30)
 
 
 @pytest.fixture
@@ -64,40 +24,8 @@ def config(tmp_path: Path, server: FakeServer) -> Path:
     return write_config(tmp_path, server.url, **QUICK)
 
 
-@pytest.fixture
-def start(config: Path) -> Iterator[Callable[[], Daemon]]:
-    """Give a way to start daemons; whatever still runs is ended."""
-    started: list[Daemon] = []
-
-    def starting() -> Daemon:
-        daemon = Daemon(config)
-        started.append(daemon)
-        return daemon
-
-    yield starting
-    for daemon in started:
-        with contextlib.suppress(ProcessLookupError):
-            daemon.process.kill()
-        daemon.process.wait()
-
-
 def _until_running(daemon: Daemon, times: int) -> None:
     until(lambda: daemon.events().count("agent_started") == times, "it runs")
-
-
-def drop(config: Path, name: str, *numbers: int) -> None:
-    """Hand in a file as a careful till does."""
-    temporary = config.parent / "sales" / f"{name}.tmp"
-    temporary.write_bytes(b"".join(sale(number, customer=MARKER) + b"\n" for number in numbers))
-    temporary.rename(config.parent / "sales" / f"{name}.jsonl")
-
-
-def look(config: Path) -> tuple[int, dict[str, object]]:
-    """Ask `status --json`."""
-    done = run_agent(config, "status", "--json")
-    fields = json.loads(done.stdout)
-    assert fields["exit_status"] == done.returncode
-    return done.returncode, fields
 
 
 def test_a_file_becomes_a_receipt(config: Path, start: Callable[[], Daemon], server: FakeServer) -> None:
@@ -294,8 +222,8 @@ def test_a_source_in_trouble_stops_neither_the_other_nor_delivery_and_recovers(
     daemon = start()
     (till / "sales.jsonl").write_bytes(sale(1) + b"\n")
     until(lambda: server.numbers() == [1], "the other source's sale arrives")
-    code, status = look(config)
-    assert code == 2
+    until(lambda: look(config)[0] == 2, "it is said")
+    status = look(config)[1]
     assert "sales: File exists. Check that the folder under [folder] path" in str(status["broken"])
     assert daemon.events().count("local_fault") == 1
     folder.unlink()

@@ -9,15 +9,15 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from agent_kit import FakeServer, environment, open_spool, sale, until, write_config
+from daemons import QUICK, Daemon, agent_command, drop, run_agent
 from fakes import FakeClock
-from test_agent_processes import QUICK, Daemon, agent_command, drop, run_agent
 
 from agent import config as configuration
 from agent import damage
@@ -58,21 +58,6 @@ def config(tmp_path: Path, server: FakeServer, cut_spool: Path) -> Path:
     (tmp_path / "sales").mkdir()
     shutil.copytree(cut_spool, tmp_path / "spool")
     return write_config(tmp_path, server.url, **QUICK)
-
-
-@pytest.fixture
-def start(config: Path) -> Iterator[Callable[[], Daemon]]:
-    """Give a way to start daemons; whatever still runs is ended."""
-    started: list[Daemon] = []
-
-    def starting() -> Daemon:
-        started.append(Daemon(config))
-        return started[-1]
-
-    yield starting
-    for daemon in started:
-        daemon.process.kill()
-        daemon.process.wait()
 
 
 def checkpointed(file: Path) -> None:

@@ -26,14 +26,6 @@ from agent.spool import Spool
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Return the folder that the till knows."""
-    path = tmp_path / "sales"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
 def source(folder: Path, spool: Spool, clock: FakeClock) -> Iterator[FolderSource]:
     """Give a source whose notifications nobody hears."""
     silent = a_source(folder, spool, clock)

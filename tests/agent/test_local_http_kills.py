@@ -5,14 +5,14 @@ import signal
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
-from agent_kit import FakeServer, sale, until, write_config
+from agent_kit import FakeServer, marked_token, sale, token_parts, until, write_config
+from daemons import QUICK, Daemon
 from doors import URL, counts
-from test_agent_processes import QUICK, Daemon, marked_token, token_parts
 
 from agent import config as configuration
 
@@ -71,21 +71,6 @@ def config(tmp_path: Path, server: FakeServer) -> Path:
         listen = f"127.0.0.1:{free.getsockname()[1]}"
     local_http = {"listen": listen, "socket": str(tmp_path / "ingest.sock")}
     return write_config(tmp_path, server.url, local_http=local_http, **QUICK)
-
-
-@pytest.fixture
-def start(config: Path) -> Iterator[Callable[[], Daemon]]:
-    """Give a way to start daemons; whatever still runs is ended."""
-    started: list[Daemon] = []
-
-    def starting() -> Daemon:
-        started.append(Daemon(config))
-        return started[-1]
-
-    yield starting
-    for daemon in started:
-        daemon.process.kill()
-        daemon.process.wait()
 
 
 def test_kills_under_posting_clients_lose_no_acknowledged_sale_and_double_none(

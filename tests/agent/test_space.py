@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from agent_kit import BUILT_ON, DEVICE, NOW, FakeServer, environment, numbers_in, sale, until, write_config
+from daemons import QUICK, Daemon, look, run_agent
 from disks import SmallDisk, a_small_disk, fill
 from fakes import FakeClock
-from test_agent_processes import QUICK, Daemon, look, run_agent
 
 from agent import config as configuration
 from agent.clock import SystemClock

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from agent_kit import FakeServer, sale, until
-from test_agent_processes import Daemon, run_agent
-from test_damage import DAMAGES, checkpointed, config, cut_spool, one_altered_sale, start, zeroed_pages
+from daemons import Daemon, run_agent
+from test_damage import DAMAGES, checkpointed, config, cut_spool, one_altered_sale, zeroed_pages
 
 from agent import config as configuration
 from agent.clock import SystemClock
@@ -22,7 +22,7 @@ from agent.repair import plan_of, repair
 from agent.space import space_of
 from agent.upkeep import begin
 
-__all__ = ["config", "cut_spool", "start"]
+__all__ = ["config", "cut_spool"]
 
 
 def checked(config: Path) -> tuple[int, dict[str, Any]]:
