@@ -1,0 +1,1 @@
+"""The commands of `scout-server`, a module for each kind; server/cli.py joins them."""

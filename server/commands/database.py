@@ -1,0 +1,91 @@
+"""`dsn`, `migrate`, `after-restore`, `status`: the database, and what it says of the devices' sales."""
+
+import json
+import os
+from dataclasses import asdict
+from typing import Annotated
+
+import psycopg
+import typer
+
+from server import operator
+from server.clashes import explain
+from server.commands.options import AsJson, Data, DatabaseUrl
+from server.config import find_database
+from server.errors import Misconfigured
+from server.schema import migrate as migrate_schema
+from server.schema import plan as plan_schema
+
+
+def dsn(data: Data = None, database_url: DatabaseUrl = None) -> None:
+    """Print the URL of the database, password included: psql "$(scout-server dsn --data DIR)"."""
+    typer.echo(find_database(data, database_url, os.environ))
+
+
+def migrate(
+    *,
+    data: Data = None,
+    database_url: DatabaseUrl = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the SQL and change nothing.")] = False,
+    move_aside: Annotated[
+        bool, typer.Option("--move-aside", help="Move what stands in the way to schema scout_before.")
+    ] = False,
+) -> None:
+    """Bring the database to this version's tables, views and functions. Safe to repeat.
+
+    What another program made under one of our names is listed, and nothing is changed, unless --move-aside is
+    given. On a Supabase project the private bucket and its upload policies are made, too.
+    """
+    with psycopg.connect(find_database(data, database_url, os.environ), autocommit=True) as connection:
+        if dry_run:
+            due = plan_schema(connection)
+            if due.clashes and not move_aside:
+                raise Misconfigured(explain(due.clashes))
+            for statement in due.statements():
+                typer.echo(statement)
+            return
+        applied = migrate_schema(connection, move_aside=move_aside)
+    for name in applied:
+        typer.echo(f"applied {name}")
+    if not applied:
+        typer.echo("nothing to apply: the database is up to date")
+
+
+def after_restore(
+    *,
+    data: Data = None,
+    database_url: DatabaseUrl = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Tell the devices that the database was restored from a backup.
+
+    Run it once after each restore, before 'serve' and 'load' begin again. At its next call home every device asks
+    about all batches that it keeps; what the backup lacks is loaded from the bucket, or sent once more. A restore also
+    brings back tokens and devices that were revoked since the backup: revoke them again.
+    """
+    with psycopg.connect(find_database(data, database_url, os.environ), autocommit=True) as connection:
+        heard, last = operator.devices_heard(connection)
+        if not yes:
+            typer.confirm(f"{heard} devices will ask again about all they keep. Was the database restored?", abort=True)
+        operator.begin_generation(connection)
+    typer.echo(f"{heard} devices will ask again; the last of them called home {last or 'never'}, says the backup")
+
+
+def status(data: Data = None, database_url: DatabaseUrl = None, as_json: AsJson = False) -> None:
+    """Show how far each device's sales have come: files, rows, what waits, what was refused."""
+    with psycopg.connect(find_database(data, database_url, os.environ), autocommit=True) as connection:
+        devices = operator.ingestion_status(connection)
+    if as_json:
+        typer.echo(json.dumps([asdict(device) for device in devices], default=str))
+        return
+    typer.echo(f"{'device':<24}{'rows':>12}{'last hour':>11}{'waiting':>9}{'lag':>8}  last loaded")
+    for device in devices:
+        at = f"{device.last_loaded_at:%Y-%m-%d %H:%M:%S}" if device.last_loaded_at else "never"
+        typer.echo(
+            f"{device.device_id:<24}{device.rows_loaded:>12,}{device.rows_last_hour:>11,}{device.rows_waiting:>9,}"
+            f"{device.lag_s:>7.0f}s  {at}"
+        )
+        if device.files_quarantined or device.last_error:
+            typer.echo(f"{'':<24}{device.files_quarantined} files in quarantine; {device.last_error or ''}")
+    if not devices:
+        typer.echo("no device is known yet: scout-server tokens issue --name DEVICE lets one in")

@@ -1,0 +1,123 @@
+"""`load`, `import` and `etl`: what moves sales towards gold."""
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from server import importing, supervisor
+from server.buckets import open_bucket
+from server.commands.options import AsJson, BucketUrl, Data, DatabaseUrl, Watch, repeat
+from server.config import find_bucket, find_database, now
+from server.database import open_pool
+from server.etl import TargetResult, run_etl
+from server.loader import LoadSummary
+from server.loader import load as load_objects
+
+
+def load(
+    *,
+    data: Data = None,
+    database_url: DatabaseUrl = None,
+    bucket: BucketUrl = None,
+    date: Annotated[
+        datetime | None, typer.Option("--date", formats=["%Y-%m-%d"], help="Only this day's folder.")
+    ] = None,
+    sweep: Annotated[bool, typer.Option("--sweep", help="Look through the whole bucket.")] = False,
+    watch: Watch = False,
+    as_json: AsJson = False,
+) -> None:
+    """Load what is new in the bucket into bronze: what devices await, and the folders of two days.
+
+    --date loads one day's folder; --sweep everything, wherever it lies; --watch sweeps first and once a day.
+    """
+    if date and (watch or sweep):
+        raise typer.BadParameter("--date loads one day and ends: leave --watch and --sweep out.")
+    day = date.date() if date else None
+    with (
+        open_bucket(find_bucket(data, bucket, os.environ), os.environ) as opened,
+        open_pool(find_database(data, database_url, os.environ)) as pool,
+    ):
+        if watch:
+            step = supervisor.loading(pool, opened, lambda: None)
+            repeat("loader", lambda: _say_loaded(step(), as_json, quiet=True), supervisor.LOADER_INTERVAL_S)
+        else:
+            _say_loaded(load_objects(pool, opened, today=now().date(), day=day, sweep=sweep), as_json)
+
+
+def import_(
+    paths: Annotated[list[Path], typer.Argument(help="Folders or files that 'scout-agent export' wrote.")],
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and change nothing.")] = False,
+    data: Data = None,
+    database_url: DatabaseUrl = None,
+    bucket: BucketUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take sales from a USB stick into bucket and bronze. Safe to repeat; what came another way is known.
+
+    Says what is missing, damaged or refused, with exit status 1, and takes the rest.
+    """
+    with (
+        open_bucket(find_bucket(data, bucket, os.environ), os.environ) as opened,
+        open_pool(find_database(data, database_url, os.environ)) as pool,
+    ):
+        imported = importing.import_paths(pool, opened, paths, dry_run=dry_run)
+    _say_imported(imported, as_json)
+    if imported.problems:
+        raise typer.Exit(1)
+
+
+def etl(data: Data = None, database_url: DatabaseUrl = None, watch: Watch = False, as_json: AsJson = False) -> None:
+    """Move what bronze received to production, silver and gold. Cost follows the new rows."""
+    with open_pool(find_database(data, database_url, os.environ)) as pool:
+        if watch:
+            repeat("etl", lambda: _say_moved(run_etl(pool), as_json, quiet=True), supervisor.ETL_INTERVAL_S)
+        else:
+            _say_moved(run_etl(pool), as_json)
+
+
+def _say_loaded(summary: LoadSummary, as_json: bool, quiet: bool = False) -> None:
+    if quiet and not any(asdict(summary).values()):
+        return
+    if as_json:
+        typer.echo(json.dumps(asdict(summary)))
+    else:
+        typer.echo(", ".join(f"{count} {word}" for word, count in asdict(summary).items()))
+    sys.stdout.flush()
+
+
+def _say_imported(imported: importing.Imported, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(asdict(imported)))
+        return
+    for problem in imported.problems:
+        typer.echo(f"{problem.kind}: {problem.path!r}: {problem.reason}", err=True)
+    would = "would be " if imported.dry_run else ""
+    typer.echo(
+        f"{imported.objects} good objects with {imported.rows} sales, {imported.stored} {would}new in the bucket; "
+        f"{imported.loaded_before} objects loaded before, {imported.loaded} now, {imported.waiting} "
+        f"waiting: {imported.accepted} sales new, {imported.duplicates} known already, {imported.rejected} refused; "
+        f"{len(imported.problems)} problems"
+    )
+
+
+def _say_moved(results: list[TargetResult], as_json: bool, quiet: bool = False) -> None:
+    if quiet and not any(result.read for result in results):
+        return
+    if as_json:
+        typer.echo(json.dumps([asdict(result) for result in results], default=str))
+    else:
+        for result in results:
+            typer.echo(
+                f"{result.target}: {result.read} read, {result.written} written, {result.already_there} already "
+                f"there, {result.refused} fields refused, {result.lag_s:.0f} s behind"
+            )
+        if not results:
+            typer.echo("nothing to move")
+    sys.stdout.flush()
