@@ -153,7 +153,7 @@ def _staged(file_id: int, delivery: Delivery, line: Line) -> tuple[Any, ...]:
         own: tuple[Any, ...] = (
             *(None, None, None, line.identity),
             delivery.captured_at,
-            None,
+            delivery.clock,
             None,
             None,
             payload,

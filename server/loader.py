@@ -16,8 +16,8 @@ May be relied on:
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import date, timedelta
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
 from itertools import islice
 
 import psycopg
@@ -29,6 +29,7 @@ from server.bucket import Bucket, BucketFault, InvalidKey, NoSuchObject, ObjectI
 from server.database import named_queries, transact
 from server.reading import FOREIGN_BYTES_MAX, Delivery, Unreadable, device_of, read_object
 from wire.batch import BatchName, NotABatchName
+from wire.record import format_instant
 
 # SQLSTATE classes of errors that say something of the server, its settings or the way to it, not of the data.
 _OF_THE_SERVER = ("08", "25", "28", "3D", "42", "53", "57", "58")
@@ -71,6 +72,7 @@ class _Claim:
     version: str
     device_id: str
     bytes: int
+    written_at: datetime | None  # the file that an operator imported
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +244,10 @@ def _read(bucket: Bucket, claim: _Claim) -> Delivery:
         raise Unreadable(f"its name is refused: {problem}") from None
     except NoSuchObject:
         raise Unreadable("it was listed, and is gone from the bucket") from None
-    return read_object(claim.key, stored, bucket=bucket.name, version=claim.version)
+    delivery = read_object(claim.key, stored, bucket=bucket.name, version=claim.version)
+    if claim.written_at is None:
+        return delivery
+    return replace(delivery, captured_at=format_instant(claim.written_at), clock="file")
 
 
 def _answer_awaited(connection: psycopg.Connection, awaited: Sequence[_Awaited], limits: Limits) -> None:

@@ -79,6 +79,7 @@ class Delivery:
     lines: tuple[Line, ...]
     refused: tuple[Refused, ...]
     captured_at: str | None = None  # when intake saw these lines, where they don't say so themselves
+    clock: str | None = None  # "file": captured_at is when an imported file was written, and the lines may know better
 
 
 def read_object(key: str, stored: bytes, *, bucket: str, version: str) -> Delivery:

@@ -2,7 +2,9 @@
 
 import os
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -46,3 +48,18 @@ def repeat(name: str, step: Callable[[], object], interval_s: float) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     with Loop(name, step, interval_s):
         signal.sigwait(STOPPING)
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Give what is to hear how much of how much is done; show a bar on a terminal, and nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _of: None
+        return
+    with typer.progressbar(length=0, label=label, file=sys.stderr) as bar:
+
+        def show(done: int, of: int) -> None:
+            bar.length = of
+            bar.update(done - bar.pos)
+
+        yield show

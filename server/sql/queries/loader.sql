@@ -21,7 +21,7 @@ order by key, version
 on conflict (bucket, key, version) do nothing
 
 -- claim -- objects to load that no other loader is at, held until the end of the transaction
-select file_id, key, version, device_id, coalesce(bytes, 0)
+select file_id, key, version, device_id, coalesce(bytes, 0), captured_at
 from scout_bronze.files
 where state = 'found'
     and bucket = %(bucket)s
@@ -32,7 +32,7 @@ limit %(objects_max)s
 for update skip locked
 
 -- claim_one -- the same, one object
-select file_id, key, version, device_id, coalesce(bytes, 0)
+select file_id, key, version, device_id, coalesce(bytes, 0), captured_at
 from scout_bronze.files
 where file_id = %(file_id)s and state = 'found'
 for update skip locked
