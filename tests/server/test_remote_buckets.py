@@ -109,12 +109,11 @@ LONG = b"sales" * 1_000_000
 def test_an_object_cut_after_much_of_it_was_handed_on_is_a_fault(far: Far, cut: Answer) -> None:
     """It never looks whole, and nothing is read twice: whoever took the beginning must forget it."""
     far.script.answers[:] = [cut]
-    read = bytearray()
+    read: list[int] = []
     with pytest.raises(BucketUnavailable), far.bucket.open(KEY) as pieces:
-        for piece in pieces:
-            read += piece
+        read.extend(map(len, pieces))
 
-    assert HEAD_BYTES <= len(read) <= len(LONG)
+    assert HEAD_BYTES <= sum(read) <= len(LONG)
     assert len(far.script.requests) == 1
 
 
