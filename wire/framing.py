@@ -16,8 +16,10 @@ import orjson
 LINES_SUFFIXES = (".jsonl", ".ndjson")
 """A file of such a name is JSONL whatever its first line holds."""
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_BLANK = b" \t\r\n"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BLANK = b" \t\r\n"
+"""Around a transaction, these bytes are no data."""
+
 _LINE_BREAKS_TO_BLANKS = bytes.maketrans(b"\r\n", b"  ")
 _BYTE_OF_ERROR = re.compile(r"\(byte (\d+)\)")
 _checked = msgspec.json.Decoder(msgspec.Raw)
@@ -46,8 +48,8 @@ class RefusedBody(ValueError):
 
 def split_lines(body: bytes, first_line: int = 1) -> Iterator[Piece]:
     """Divide JSONL. Never raises: what a line holds is for the caller to judge."""
-    for number, line in enumerate(body.removeprefix(_BYTE_ORDER_MARK).split(b"\n"), start=first_line):
-        text = line.strip(_BLANK)
+    for number, line in enumerate(body.removeprefix(BYTE_ORDER_MARK).split(b"\n"), start=first_line):
+        text = line.strip(BLANK)
         if text:
             yield Piece(number, text)
 
@@ -57,14 +59,14 @@ def split_body(body: bytes) -> Iterator[Piece]:
 
     Raises RefusedBody, before the first piece, when an array or a single object is broken.
     """
-    body = body.removeprefix(_BYTE_ORDER_MARK)
-    start = len(body) - len(body.lstrip(_BLANK))
+    body = body.removeprefix(BYTE_ORDER_MARK)
+    start = len(body) - len(body.lstrip(BLANK))
     if start == len(body):
         return iter(())
     if body[start : start + 1] == b"[":
         return _split_array(body, start)
     first_line, _, rest = body[start:].partition(b"\n")
-    if not rest.strip(_BLANK) or _is_json(first_line):
+    if not rest.strip(BLANK) or is_json(first_line):
         return split_lines(body)
     try:
         orjson.loads(body)
@@ -119,14 +121,15 @@ def _after(pattern: re.Pattern[bytes], body: bytes, position: int) -> int:
 
 
 def _as_one_line(text: bytes) -> bytes:
-    return text.strip(_BLANK).translate(_LINE_BREAKS_TO_BLANKS)
+    return text.strip(BLANK).translate(_LINE_BREAKS_TO_BLANKS)
 
 
 def _line_of(body: bytes, position: int) -> int:
     return body.count(b"\n", 0, position) + 1
 
 
-def _is_json(text: bytes) -> bool:
+def is_json(text: bytes) -> bool:
+    """Whether it is one valid JSON value, of any kind."""
     try:
         orjson.loads(text)
     except orjson.JSONDecodeError:
