@@ -9,7 +9,8 @@ May be relied on:
   the middle leaves the row `found`, and nothing of the object.
 - An object's lines and its ledger row commit together.
 - One bad object never blocks the next: unreadable ones are quarantined, and where the database refuses a
-  claim of several, each is tried alone.
+  claim of several, or the bucket fails in the middle of one, each is tried alone.
+- Memory does not grow with an object: its lines go from the bucket to the database as they come.
 - A batch that a device awaits is looked up by its exact name; where it is damaged or absent, the device is
   asked for a copy.
 """
@@ -24,10 +25,10 @@ import psycopg
 import structlog
 from psycopg_pool import ConnectionPool
 
-from server.bronze import batch_and_resend, columns, quarantine_object, store
-from server.bucket import Bucket, BucketFault, InvalidKey, NoSuchObject, ObjectInfo, ObjectTooLarge
+from server.bronze import Staging, batch_and_resend, columns, land, quarantine_object, staging
+from server.bucket import Bucket, BucketFault, InvalidKey, NoSuchObject, ObjectInfo
 from server.database import named_queries, transact
-from server.reading import FOREIGN_BYTES_MAX, Delivery, Unreadable, device_of, read_object
+from server.reading import FOREIGN_BYTES_MAX, Unreadable, content_of, device_of
 from wire.batch import BatchName, NotABatchName
 from wire.record import format_instant
 
@@ -43,7 +44,7 @@ class Limits:
 
     listed_max: int = 1000  # objects compared with the ledger at once: one page of a listing
     claim_objects_max: int = 200  # in one transaction: beyond, a commit costs next to nothing per object
-    claim_bytes_max: int = 32 * 1024 * 1024  # uncompressed, plus one object; as Python values thrice that
+    claim_bytes_max: int = 32 * 1024 * 1024  # uncompressed, plus one object: so much is read again after a fault
     awaited_max: int = 1000  # names looked up in one run: across a network, half a minute's worth
     absent_s: float = 60.0  # an upload is answered before the object is listed
     resend_s: float = 3600.0  # a copy asked for that has not come by then is asked for under the next number
@@ -116,6 +117,13 @@ def load_keys(pool: ConnectionPool, bucket: Bucket, keys: Sequence[str], limits:
     while step := _load_next(pool, bucket, "", limits):
         tally += step
     return LoadSummary(**tally)
+
+
+def check_object(bucket: Bucket, key: str) -> None:
+    """Read an object to its end and take nothing of it. Raises as `Bucket.open` does, and Unreadable."""
+    with bucket.open(key) as stored:
+        for _ in content_of(key, stored).lines:
+            pass
 
 
 def _due_awaited(pool: ConnectionPool, limits: Limits) -> list[_Awaited]:
@@ -206,48 +214,47 @@ def _load_alone(pool: ConnectionPool, bucket: Bucket, claim: _Claim) -> Counter[
 def _load_claims(
     connection: psycopg.Connection, bucket: Bucket, claims: Sequence[_Claim], bytes_max: int
 ) -> Counter[str]:
-    """Read and store claimed objects; those that come after `bytes_max` bytes are left to the next claim."""
-    tally: Counter[str] = Counter()
-    deliveries: list[Delivery] = []
-    for claim in claims:
-        if sum(delivery.bytes for delivery in deliveries) > bytes_max:
-            break
-        try:
-            deliveries.append(_read(bucket, claim))
-        except Unreadable as problem:
-            log.warning("object_quarantined", key=claim.key, reason=str(problem))
-            quarantine_object(
-                connection,
-                bucket=bucket.name,
-                key=claim.key,
-                version=claim.version,
-                device_id=claim.device_id,
-                reason=str(problem),
-            )
-            tally["quarantined"] += 1
-    for outcome in store(connection, deliveries):
-        tally["loaded"] += 1
-        tally["accepted"] += outcome.accepted
-        tally["duplicates"] += outcome.duplicates
-        tally["rejected"] += len(outcome.rejected)
-    return tally
+    """Load claimed objects; those that come after `bytes_max` bytes are left to the next claim."""
+    if not claims:
+        return Counter()
+    connection.execute(named_queries("loader")["take_time"])
+    unreadable: list[tuple[_Claim, str]] = []
+    with staging(connection) as staged:
+        for claim in claims:
+            if staged.bytes > bytes_max:
+                break
+            try:
+                _stage(staged, bucket, claim)
+            except Unreadable as problem:
+                unreadable.append((claim, str(problem)))
+    for claim, reason in unreadable:
+        log.warning("object_quarantined", key=claim.key, reason=reason)
+        named = {"bucket": bucket.name, "key": claim.key, "version": claim.version, "device_id": claim.device_id}
+        quarantine_object(connection, **named, reason=reason)
+    landed = land(connection, staged).values()
+    return Counter(
+        loaded=len(landed),
+        quarantined=len(unreadable),
+        accepted=sum(each.accepted for each in landed),
+        duplicates=sum(each.duplicates for each in landed),
+        rejected=sum(each.rejected for each in landed),
+    )
 
 
-def _read(bucket: Bucket, claim: _Claim) -> Delivery:
+def _stage(staged: Staging, bucket: Bucket, claim: _Claim) -> None:
+    """Read an object into the staging table. Raises Unreadable, and BucketFault also in the middle of it."""
     if claim.bytes > FOREIGN_BYTES_MAX:
         raise Unreadable(f"it is larger than {FOREIGN_BYTES_MAX} bytes")
     try:
-        stored = bucket.get(claim.key, FOREIGN_BYTES_MAX)
-    except ObjectTooLarge as problem:
-        raise Unreadable(str(problem)) from None
+        with bucket.open(claim.key) as stored:
+            content = content_of(claim.key, stored)
+            if claim.written_at:
+                content = replace(content, captured_at=format_instant(claim.written_at), clock="file")
+            staged.take(claim.file_id, content)
     except InvalidKey as problem:
         raise Unreadable(f"its name is refused: {problem}") from None
     except NoSuchObject:
         raise Unreadable("it was listed, and is gone from the bucket") from None
-    delivery = read_object(claim.key, stored, bucket=bucket.name, version=claim.version)
-    if claim.written_at is None:
-        return delivery
-    return replace(delivery, captured_at=format_instant(claim.written_at), clock="file")
 
 
 def _answer_awaited(connection: psycopg.Connection, awaited: Sequence[_Awaited], limits: Limits) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -364,11 +365,11 @@ class BrokenBucket(FolderBucket):
     fault: Exception = OSError(5, "Input/output error")
     away = False
 
-    def get(self, key: str, bytes_max: int) -> bytes:
+    def open(self, key: str) -> AbstractContextManager[Iterator[bytes]]:
         """Fail for one object."""
         if key.endswith("bad.jsonl"):
             raise self.fault
-        return super().get(key, bytes_max)
+        return super().open(key)
 
     def check(self) -> None:
         """Be there, until an object was asked for."""

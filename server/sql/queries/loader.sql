@@ -37,6 +37,9 @@ from scout_bronze.files
 where file_id = %(file_id)s and state = 'found'
 for update skip locked
 
+-- take_time -- lets a COPY last as long as the bucket takes to give its objects, until the end of the transaction
+set local statement_timeout = 0
+
 -- postpone -- counts a failed try; the next is due after a minute, then two, four, at most a day
 update scout_bronze.files
 set tries = tries + 1,
