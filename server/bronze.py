@@ -151,11 +151,7 @@ def land(connection: psycopg.Connection, staged: Staging) -> dict[int, Landed]:
     queries = named_queries("bronze")
     if staged.discarded:
         connection.execute(queries["unstage"], {"file_id": staged.discarded})
-    load_id = _only(connection.execute(queries["next_load"]))
-    accepted: dict[int, int] = dict(connection.execute(queries["merge"], {"load_id": load_id}).fetchall())
-    rows = sum(accepted.values())
-    if rows:
-        connection.execute(queries["record_load"], {"load_id": load_id, "rows": rows})
+    load_id, accepted = _merge(connection)
     if any(taken.rejected for taken in staged.taken):
         connection.execute(queries["quarantine_lines"])
     landed = {}
@@ -165,6 +161,14 @@ def land(connection: psycopg.Connection, staged: Staging) -> dict[int, Landed]:
     settled = [_settled(taken, load_id, landed[taken.file_id]) for taken in staged.taken]
     connection.execute(queries["settle_files"], columns(_SETTLED, settled))
     return landed
+
+
+def land_held(connection: psycopg.Connection, file_id: int, content: Content) -> int:
+    """Land lines that were held of a file which the ledger covers already; return how many were new."""
+    with staging(connection) as staged:
+        staged.take(file_id, content)
+    _, accepted = _merge(connection)
+    return sum(accepted.values())
 
 
 def quarantine_object(
@@ -198,6 +202,17 @@ def columns(names: Iterable[str], rows: Iterable[Sequence[Any]]) -> dict[str, li
     """Turn rows into one array for each column, as `unnest` takes them."""
     listed = list(rows)
     return {name: [row[place] for row in listed] for place, name in enumerate(names)}
+
+
+def _merge(connection: psycopg.Connection) -> tuple[int, dict[int, int]]:
+    """Land what is staged; return the load's number, and how many lines were new by ledger row."""
+    queries = named_queries("bronze")
+    load_id: int = _only(connection.execute(queries["next_load"]))
+    accepted: dict[int, int] = dict(connection.execute(queries["merge"], {"load_id": load_id}).fetchall())
+    rows = sum(accepted.values())
+    if rows:
+        connection.execute(queries["record_load"], {"load_id": load_id, "rows": rows})
+    return load_id, accepted
 
 
 def _open_ledger(connection: psycopg.Connection, deliveries: Sequence[Delivery]) -> dict[_Key, _Held]:
@@ -238,7 +253,7 @@ def _accepted_row(file_id: int, content: Content, line: Line) -> tuple[Any, ...]
             *(content.name.epoch, record.seq, record.id, None),
             *(record.captured_at, record.clock, record.boot, record.mono_ms, payload, extra),
         )
-    return (file_id, content.device_id, *own, line.claimed_device_id, content.key, line.line, None, None)
+    return (file_id, content.device_id, *own, line.claimed_device_id, content.key, line.line, None, None, None)
 
 
 def _refused_row(file_id: int, content: Content, line: Refused) -> tuple[Any, ...]:
@@ -248,7 +263,7 @@ def _refused_row(file_id: int, content: Content, line: Refused) -> tuple[Any, ..
     overlong = (line.overlong,) if line.overlong else ()
     identity = _digest(content.device_id, *place, line.raw, *overlong)
     own = (epoch, line.seq, None, identity, *[None] * 7)
-    return (file_id, content.device_id, *own, content.key, line.line, line.reason, line.raw)
+    return (file_id, content.device_id, *own, content.key, line.line, line.place, line.reason, line.raw)
 
 
 _SETTLED = (

@@ -13,7 +13,7 @@ import hashlib
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from itertools import chain
 from typing import Any, Literal, Protocol
@@ -76,6 +76,7 @@ class Refused:
     raw: bytes
     seq: int | None
     overlong: bytes | None = None
+    place: int | None = None  # of what others send: which transaction it would be, from 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,14 +217,13 @@ def _batch_lines(jsonl: Iterable[bytes], name: BatchName, bytes_max: int) -> Ite
             yield _refused_overlong(number, text, seq)
             continue
         try:
-            record = from_line(text)
+            line = record_line(number, text, name.device_id)
         except RefusedLine as refused:
             yield Refused(number, str(refused), text, seq)
             continue
-        if record.seq != seq:
-            problem = problem or f"line {number} has seq {record.seq}, and its name says {seq}"
-        claimed = _text_of(bytes(_claim_of.decode(record.payload).device_id))
-        yield Line(number, record.payload, record, None, _if_other(claimed, name.device_id))
+        if line.record and line.record.seq != seq:
+            problem = problem or f"line {number} has seq {line.record.seq}, and its name says {seq}"
+        yield line
     whole = measure.whole()
     if not whole.sha256.startswith(name.hash):
         problem = f"its content is not what its name says: the hash begins {whole.sha256[:16]}, not {name.hash}"
@@ -236,6 +236,19 @@ def _batch_lines(jsonl: Iterable[bytes], name: BatchName, bytes_max: int) -> Ite
     yield whole
 
 
+def record_line(number: int, text: bytes, device_id: str) -> Line:
+    """Read one line of a batch; raise RefusedLine."""
+    record = from_line(text)
+    claimed = _text_of(bytes(_claim_of.decode(record.payload).device_id))
+    return Line(number, record.payload, record, None, _if_other(claimed, device_id))
+
+
+def foreign_lines(text: bytes, key: str, device_id: str, *, line: int, place: int) -> Iterator[Line | Refused]:
+    """Read a part of what others sent, which stood at this line and place of the object or post `key`."""
+    for item in _judged(_document(text), key, device_id, place):
+        yield replace(item, line=line + item.line - 1)
+
+
 def _foreign_lines(
     text: Iterable[bytes], key: str, device_id: str, *, lines_only: bool
 ) -> Iterator[Line | Refused | Whole]:
@@ -245,18 +258,18 @@ def _foreign_lines(
     yield measure.whole()
 
 
-def _judged(pieces: Iterable[Piece | Refused], key: str, device_id: str) -> Iterator[Line | Refused]:
+def _judged(
+    pieces: Iterable[Piece | Refused], key: str, device_id: str, first_place: int = 1
+) -> Iterator[Line | Refused]:
     """Take or refuse each piece of what others send."""
-    place = 0
-    for piece in pieces:
+    for place, piece in enumerate(pieces, start=first_place):
         if isinstance(piece, Refused):
-            yield piece
+            yield replace(piece, place=place)
             continue
-        place += 1
         try:
             transaction = parse_payload(piece.text)
         except RefusedPayload as problem:
-            yield Refused(piece.line, str(problem), piece.text, None)
+            yield Refused(piece.line, str(problem), piece.text, None, place=place)
             continue
         claimed = _if_other(transaction.get("device_id"), device_id)
         yield Line(piece.line, piece.text, None, _identity(key, place, piece, transaction), claimed)

@@ -1,10 +1,12 @@
-"""What the commands share: the options that recur, and how a loop runs until it is stopped."""
+"""What the commands share: the options that recur, what they print alike, and how a loop runs until stopped."""
 
+import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +14,7 @@ import typer
 
 from server.buckets import URLS
 from server.config import find_data
+from server.loader import LoadSummary
 from server.loop import Loop
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
@@ -33,6 +36,8 @@ BucketUrl = Annotated[
     ),
 ]
 Listen = Annotated[str, typer.Option(help="HOST:PORT to answer on; port 0 takes a free one.")]
+Device = Annotated[str | None, typer.Option(help="Only this device's.", show_default=False)]
+Limit = Annotated[int, typer.Option("--limit", min=1, help="How many at most.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Go on until stopped, looking every few seconds.")]
 
@@ -63,3 +68,14 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
             bar.update(done - bar.pos)
 
         yield show
+
+
+def say_loaded(summary: LoadSummary, as_json: bool, quiet: bool = False) -> None:
+    """Print what a run of the loader did; with `quiet`, nothing when it did nothing."""
+    if quiet and not any(asdict(summary).values()):
+        return
+    if as_json:
+        typer.echo(json.dumps(asdict(summary)))
+    else:
+        typer.echo(", ".join(f"{count} {word}" for word, count in asdict(summary).items()))
+    sys.stdout.flush()
