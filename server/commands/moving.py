@@ -12,7 +12,7 @@ import typer
 
 from server import importing, supervisor
 from server.buckets import open_bucket
-from server.commands.options import AsJson, BucketUrl, Data, DatabaseUrl, Watch, repeat
+from server.commands.options import AsJson, BucketUrl, Data, DatabaseUrl, Watch, progress_bar, repeat
 from server.config import find_bucket, find_database, now
 from server.database import open_pool
 from server.etl import TargetResult, run_etl
@@ -47,7 +47,9 @@ def load(
             step = supervisor.loading(pool, opened, lambda: None)
             repeat("loader", lambda: _say_loaded(step(), as_json, quiet=True), supervisor.LOADER_INTERVAL_S)
         else:
-            _say_loaded(load_objects(pool, opened, today=now().date(), day=day, sweep=sweep), as_json)
+            with progress_bar("loading") as progress:
+                summary = load_objects(pool, opened, today=now().date(), day=day, sweep=sweep, progress=progress)
+            _say_loaded(summary, as_json)
 
 
 def import_(

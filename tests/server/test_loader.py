@@ -457,6 +457,26 @@ class BrokenBucket(FolderBucket):
     checked = False
 
 
+class GoneBucket(FolderBucket):
+    """A bucket that can be listed once and then is gone."""
+
+    listed = False
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """List, for the last time."""
+        yield from super().list(prefix)
+        self.listed = True
+
+    def check(self) -> None:
+        """Be there until then."""
+        if self.listed:
+            raise BucketRefused
+
+    def open(self, key: str) -> AbstractContextManager[Iterator[bytes]]:
+        """Give nothing."""
+        raise BucketRefused(key)
+
+
 @pytest.mark.parametrize("fault", [OSError(5, "Input/output error"), BucketUnavailable(), BucketRefused()], ids=repr)
 def test_an_object_that_alone_cannot_be_read_is_left_for_later(
     pool: ConnectionPool, tmp_path: Path, fault: Exception
@@ -576,6 +596,33 @@ def test_a_claim_is_bounded_by_bytes_and_objects(
     assert load(pool, bucket, today=TODAY, limits=limits).loaded == 20
     # A batch has about 380 bytes, so that two of them pass the limit.
     assert rows(connection, "select rows from scout_bronze.loads") == [(4,)] * 10
+
+
+def test_a_run_says_how_far_it_is(pool: ConnectionPool, bucket: FolderBucket) -> None:
+    """After each transaction: how many objects are done, of how many; what an earlier run left over counts too."""
+    seen: list[tuple[int, int]] = []
+    put(bucket, "bad.csv", b"")
+    put_batch(bucket, range(1, 3))
+    with pytest.raises(BucketRefused):
+        load(pool, GoneBucket(bucket.folder), today=TODAY)
+    for first in range(3, 13, 2):
+        put_batch(bucket, range(first, first + 2))
+
+    with capture_logs():
+        summary = load(
+            pool,
+            bucket,
+            today=TODAY,
+            limits=Limits(claim_objects_max=3),
+            progress=lambda done, found: seen.append((done, found)),
+        )
+    assert (summary.found, summary.loaded, summary.quarantined) == (5, 6, 1)
+    assert seen == [(0, 7), (3, 7), (6, 7), (7, 7)]
+
+
+def test_a_run_with_nothing_to_do_says_nothing(pool: ConnectionPool, bucket: FolderBucket) -> None:
+    """There is nothing to look at."""
+    load(pool, bucket, today=TODAY, progress=lambda *_: pytest.fail("it said something"))
 
 
 def test_an_awaited_batch_is_looked_up_by_its_exact_name(
