@@ -61,7 +61,7 @@ class _Begun:
             self._text += part
             if len(self._text) > self._bytes_max:
                 self._overlong.update(self._text)
-                del self._text[HEAD_BYTES:]
+                del self._text[min(HEAD_BYTES, self._bytes_max) :]
         else:
             self._overlong.update(part)
         self.bytes += len(part)

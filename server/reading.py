@@ -458,4 +458,6 @@ def _text_of(raw: bytes) -> str | None:
 
 
 def _if_other(claimed: object, device_id: str) -> str | None:
-    return claimed if isinstance(claimed, str) and claimed != device_id else None
+    if not isinstance(claimed, str) or claimed == device_id:
+        return None
+    return claimed.replace("\0", "\N{REPLACEMENT CHARACTER}")  # PostgreSQL's texts have no NUL

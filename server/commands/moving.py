@@ -46,7 +46,9 @@ def load(
             step = supervisor.loading(pool, opened, lambda: None)
             repeat("loader", lambda: say_loaded(step(), as_json, quiet=True), supervisor.LOADER_INTERVAL_S)
         else:
-            say_loaded(load_objects(pool, opened, today=now().date(), day=day, sweep=sweep), as_json)
+            with progress_bar("loading") as progress:
+                summary = load_objects(pool, opened, today=now().date(), day=day, sweep=sweep, progress=progress)
+            say_loaded(summary, as_json)
 
 
 def import_(

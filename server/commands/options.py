@@ -5,10 +5,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -45,6 +45,25 @@ Watch = Annotated[bool, typer.Option("--watch", help="Go on until stopped, looki
 def directory_of(data: Path | None, database_url: str | None) -> Path | None:
     """The data directory that the database was found by, if it was."""
     return None if database_url else find_data(data, os.environ)
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Show so many done of so many as a bar: on a terminal, from the first call on, and nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _of: None
+        return
+    with ExitStack() as ending:
+        bar: Any = None
+
+        def show(done: int, of: int) -> None:
+            nonlocal bar
+            if bar is None:
+                bar = ending.enter_context(typer.progressbar(length=of, label=label, file=sys.stderr))
+            bar.length = of
+            bar.update(done - bar.pos)
+
+        yield show
 
 
 def repeat(name: str, step: Callable[[], object], interval_s: float) -> None:
