@@ -124,9 +124,9 @@ def _replay(connection: psycopg.Connection, quarantine_id: int, edited: bytes | 
         raise _unknown(quarantine_id)
     held = _Locked(*row)
     if held.raw is None or held.line is None:
-        raise NotReplayable(f"{quarantine_id} is an object: mend it in the bucket, then 'files reload {held.file_id}'.")
+        raise NotReplayable(f"it is an object: mend it in the bucket, then 'files reload {held.file_id}'.")
     if held.outcome == "replayed":
-        raise NotReplayable(f"{quarantine_id} was replayed before.")
+        raise NotReplayable("it was replayed before.")
     text = held.raw if edited is None else edited
     lines = [_record(held, text)] if held.epoch else _others(held, text)
     accepted = land_held(connection, held.file_id, _content(held, lines))
@@ -181,4 +181,4 @@ def _was_posted(held: _Locked) -> bool:
 
 
 def _unknown(quarantine_id: int) -> UnknownHeld:
-    return UnknownHeld(f"nothing is held under {quarantine_id}: 'scout-server quarantine list' shows what is.")
+    return UnknownHeld(f"nothing is held under number {quarantine_id}: 'scout-server quarantine list' shows what is.")

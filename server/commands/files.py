@@ -96,7 +96,7 @@ def show(
 
 @app.command("reload")
 def reload_(
-    files: Annotated[list[str], typer.Argument(help="Numbers or keys.", metavar="FILE...")],
+    files: Annotated[list[str], typer.Argument(help="Numbers or keys.", metavar="FILE")],
     *,
     data: Data = None,
     database_url: DatabaseUrl = None,

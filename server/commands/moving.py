@@ -52,7 +52,7 @@ def load(
 
 
 def import_(
-    paths: Annotated[list[Path], typer.Argument(help="Folders, files or zips.", metavar="PATH...")],
+    paths: Annotated[list[Path], typer.Argument(help="Folders, files or zips.", metavar="PATH")],
     *,
     add_devices: Annotated[
         bool, typer.Option("--add-devices", help="Let in devices that are not known yet; see --dry-run first.")

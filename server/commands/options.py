@@ -74,21 +74,6 @@ def repeat(name: str, step: Callable[[], object], interval_s: float) -> None:
         signal.sigwait(STOPPING)
 
 
-@contextmanager
-def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """Give what is to hear how much of how much is done; show a bar on a terminal, and nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda _done, _of: None
-        return
-    with typer.progressbar(length=0, label=label, file=sys.stderr) as bar:
-
-        def show(done: int, of: int) -> None:
-            bar.length = of
-            bar.update(done - bar.pos)
-
-        yield show
-
-
 def say_loaded(summary: LoadSummary, as_json: bool, quiet: bool = False) -> None:
     """Print what a run of the loader did; with `quiet`, nothing when it did nothing."""
     if quiet and not any(asdict(summary).values()):

@@ -42,7 +42,8 @@ def list_(
         return
     for held in listed:
         where = held.key if held.line is None else f"{held.key} line {held.line}"
-        ended_as = f"  {held.outcome} {held.ended_at:%Y-%m-%d}: {held.why or ''}" if held.outcome else ""
+        why = f": {held.why}" if held.why else ""
+        ended_as = f" ({held.outcome} {held.ended_at:%Y-%m-%d}{why})" if held.outcome else ""
         typer.echo(f"{held.quarantine_id:>8}  {held.held_at:%Y-%m-%d %H:%M}  {held.kind:<6}  {where}")
         typer.echo(f"{'':>8}  {held.reason}{ended_as}")
     if not listed:
@@ -76,7 +77,7 @@ def show(
 
 @app.command()
 def replay(
-    numbers: Annotated[list[int] | None, typer.Argument(help="Lines, by number.", metavar="NUMBER...")] = None,
+    numbers: Annotated[list[int] | None, typer.Argument(help="Lines, by number.", metavar="NUMBER")] = None,
     *,
     every: Annotated[bool, typer.Option("--all", help="Every line that waits, say after an upgrade.")] = False,
     mended: Annotated[
@@ -123,7 +124,7 @@ def replay(
 
 @app.command()
 def discard(
-    numbers: Annotated[list[int], typer.Argument(help="As 'quarantine list' shows them.", metavar="NUMBER...")],
+    numbers: Annotated[list[int], typer.Argument(help="As 'quarantine list' shows them.", metavar="NUMBER")],
     *,
     why: Annotated[str, typer.Option(help="Kept with it, for whoever asks later.")],
     data: Data = None,
