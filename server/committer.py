@@ -77,6 +77,11 @@ class Committer:
             raise Overloaded from None
         return waiting.outcome
 
+    @property
+    def waiting(self) -> int:
+        """How many deliveries wait for the next commit."""
+        return self._queue.qsize()
+
     def close(self) -> None:
         """Store what waits, then end. Closing twice is harmless."""
         if not self._stopping:

@@ -29,6 +29,7 @@ from server.body import BodyStalled, BodyTooLarge, read_body
 from server.bucket import Bucket, BucketFault, ObjectExists
 from server.config import Limits
 from server.tokens import EDGE_UPLOADER, ROW_REFUSED, SERVICE_ROLE, Identity, TokenRefused, bearer
+from server.traffic import REFUSED_AS
 from wire.device import device_id_problem
 
 PREFIX = "/storage/v1/object/"
@@ -74,8 +75,10 @@ def storage_routes(
         try:
             return await put_object(request)
         except StorageRefusal as refusal:
+            request.scope[REFUSED_AS] = refusal.body["statusCode"]
             return refusal.response()
         except TokenRefused as refused:
+            request.scope[REFUSED_AS] = refused.storage_status
             return StorageRefusal(
                 refused.storage_status, refused.storage_code, refused.storage_message, error="Unauthorized"
             ).response()
