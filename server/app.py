@@ -5,8 +5,11 @@
     POST /rest/v1/rpc/heartbeat                                   server/heartbeat.py
     POST /load-bronze-from-storage                                server/operator_api.py
     GET  /healthz                                                 server/operator_api.py
+    GET  /readyz                                                  server/readiness.py
+    GET  /metrics                                                 server/metrics.py
+    GET  /fleet, and what lies below it                           server/pages/
 
-May be relied on: every answer is JSON, errors included, and says what to do next. The log has one line per
+May be relied on: every answer but a page is JSON, errors included, and says what to do next. The log has one line per
 request, without query string, headers or body; of an unexpected error it has the place, not the words, as
 those may quote a sale.
 """
@@ -33,13 +36,20 @@ from server.bucket import Bucket, BucketFault
 from server.committer import Committer
 from server.config import Limits
 from server.heartbeat import heartbeat_routes
+from server.ingest import PATHS as INGEST_PATHS
 from server.ingest import ingest_routes
 from server.loader import LoadSummary
+from server.metrics import metrics_routes
 from server.operator_api import health_routes, load_routes
+from server.pages.routes import Parts as PageParts
+from server.pages.routes import fleet_routes
+from server.readiness import ready_routes
+from server.standing import Fleet
 from server.storage_api import storage_routes
+from server.traffic import Traffic
 
 NEXT_STEPS = {
-    404: "There is nothing here. The paths are listed in the README.",
+    404: "There is nothing here. The paths are listed in docs/endpoints.md.",
     405: "This path takes another method.",
 }
 
@@ -63,10 +73,16 @@ class Parts:
 def create_app(parts: Parts) -> ASGIApp:
     """Join the routes."""
 
-    def authenticate(token: str) -> tokens.Identity:
-        identity = tokens.read(token, parts.secret, parts.now())
+    def read_token(token: str) -> tokens.Identity:
+        return tokens.read(token, parts.secret, parts.now())
+
+    def admit(identity: tokens.Identity) -> None:
         with parts.pool.connection() as connection:
             tokens.admit(connection, identity)
+
+    def authenticate(token: str) -> tokens.Identity:
+        identity = read_token(token)
+        admit(identity)
         return identity
 
     async def unavailable(_: Request, error: Exception) -> Response:
@@ -78,13 +94,20 @@ def create_app(parts: Parts) -> ASGIApp:
         log.warning("bucket_unavailable", bucket=parts.bucket.name, reason=str(error))
         return _problem(503, str(error), {"Retry-After": str(parts.limits.retry_after_s)})
 
+    fleet = Fleet(parts.pool, monotonic)
+    uploads = storage_routes(authenticate, parts.bucket, parts.wake_loader, parts.limits)
+    traffic = Traffic({*INGEST_PATHS, *(route.path for route in uploads)}, monotonic)
+    pages = PageParts(parts.pool, fleet, traffic, parts.secret, parts.now, parts.limits, authenticate)
     application = Starlette(
         routes=[
             *ingest_routes(authenticate, parts.pool, parts.committer, parts.limits, parts.now),
-            *storage_routes(authenticate, parts.bucket, parts.wake_loader, parts.limits),
+            *uploads,
             *heartbeat_routes(authenticate, parts.pool, parts.wake_loader, parts.limits),
             *load_routes(authenticate, parts.load_day, parts.limits),
             *health_routes(parts.pool, parts.limits),
+            *ready_routes(parts.pool, parts.bucket, parts.limits, monotonic),
+            *metrics_routes(read_token, admit, traffic, fleet, lambda: parts.committer.waiting),
+            *fleet_routes(pages),
         ],
         exception_handlers={
             HTTPException: _refused,
@@ -96,14 +119,16 @@ def create_app(parts: Parts) -> ASGIApp:
             Exception: _failed,
         },
     )
-    return _Logged(application)
+    traffic.name(application.routes)
+    return _Logged(application, traffic)
 
 
 class _Logged:
-    """One event per request around an application, and no traceback beyond it."""
+    """One event per request around an application, counted too, and no traceback beyond it."""
 
-    def __init__(self, application: ASGIApp) -> None:
+    def __init__(self, application: ASGIApp, traffic: Traffic) -> None:
         self._application = application
+        self._traffic = traffic
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -127,13 +152,9 @@ class _Logged:
             place = f"{frame.filename}:{frame.lineno}"
             sqlstate = error.sqlstate if isinstance(error, psycopg.Error) else None
             log.error("request_failed", error=type(error).__name__, at=place, sqlstate=sqlstate)  # noqa: TRY400
-        log.info(
-            event,
-            method=scope["method"],
-            path=scope["path"],
-            status=status,
-            ms=round((monotonic() - began) * 1000, 1),
-        )
+        seconds = monotonic() - began
+        self._traffic.note(scope, status, seconds)
+        log.info(event, method=scope["method"], path=scope["path"], status=status, ms=round(seconds * 1000, 1))
 
 
 def _problem(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
