@@ -58,6 +58,7 @@ class Parts:
     load_day: Callable[[date | None], LoadSummary]
     wake_loader: Callable[[], None]
     limits: Limits
+    is_open: bool = False  # whether posts without a token are taken from this machine
 
 
 def create_app(parts: Parts) -> ASGIApp:
@@ -80,7 +81,7 @@ def create_app(parts: Parts) -> ASGIApp:
 
     application = Starlette(
         routes=[
-            *ingest_routes(authenticate, parts.pool, parts.committer, parts.limits, parts.now),
+            *ingest_routes(authenticate, parts.pool, parts.committer, parts.limits, parts.now, is_open=parts.is_open),
             *storage_routes(authenticate, parts.bucket, parts.wake_loader, parts.limits),
             *heartbeat_routes(authenticate, parts.pool, parts.wake_loader, parts.limits),
             *load_routes(authenticate, parts.load_day, parts.limits),

@@ -8,6 +8,8 @@ May be relied on: 200 means all of it is committed, and nothing else does. What 
     Idempotency-Key is an agent's object name   settles that batch; the body must be exactly it, else 422
     any other Idempotency-Key                   scoped to the device; with another body 422
     no key                                      a new post each time, but for lines with a transaction_id
+
+Whoever posts has a token; only a server started with `--open` also takes posts without one (server/tokenless.py).
 """
 
 import asyncio
@@ -31,6 +33,7 @@ from server.bronze import Outcome
 from server.committer import Committer, Overloaded, Stopping
 from server.config import Limits
 from server.reading import Delivery, Unreadable, expand, read_batch, read_foreign
+from server.tokenless import device_without_token
 from server.tokens import EDGE_UPLOADER, SERVICE_ROLE, Identity, bearer, device_known
 from wire.batch import BatchName, NotABatchName
 from wire.framing import RefusedBody
@@ -64,15 +67,22 @@ def ingest_routes(
     committer: Committer,
     limits: Limits,
     now: Callable[[], datetime],
+    *,
+    is_open: bool,
 ) -> list[Route]:
-    """Return the routes. `authenticate` verifies a token; `committer` stores what is posted."""
+    """Return the routes. `authenticate` verifies a token; `committer` stores what is posted.
 
-    def device_of(token: str, named: str | None) -> str:
-        return _device_of(authenticate(token), named, pool)
+    `is_open`: programs on this machine may post without a token. One that is sent is verified all the same.
+    """
+
+    def device_of(headers: Headers) -> str:
+        authorization = headers.get("authorization")
+        if authorization is None and is_open:
+            return device_without_token(headers, pool)
+        return _device_of(authenticate(bearer(authorization)), headers.get("x-device-id"), pool)
 
     async def respond(request: Request) -> Response:
-        token = bearer(request.headers.get("authorization"))
-        device_id = await run_in_threadpool(device_of, token, request.headers.get("x-device-id"))
+        device_id = await run_in_threadpool(device_of, request.headers)
         body = await read_body(request, limits.body_bytes_max, limits.body_stall_s)
         post = _post(request.headers, device_id, body, limits)
         try:

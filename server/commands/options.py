@@ -31,6 +31,10 @@ BucketUrl = Annotated[
     ),
 ]
 Listen = Annotated[str, typer.Option(help="HOST:PORT to answer on; port 0 takes a free one.")]
+Open = Annotated[
+    bool,
+    typer.Option("--open", help="Also take sales without a token from programs on this machine. For trying it out."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Go on until stopped, looking every few seconds.")]
 
