@@ -36,6 +36,7 @@ from server.heartbeat import heartbeat_routes
 from server.ingest import ingest_routes
 from server.loader import LoadSummary
 from server.operator_api import health_routes, load_routes
+from server.rate import RateLimit
 from server.storage_api import storage_routes
 
 NEXT_STEPS = {
@@ -59,6 +60,7 @@ class Parts:
     wake_loader: Callable[[], None]
     limits: Limits
     is_open: bool = False  # whether posts without a token are taken from this machine
+    monotonic: Callable[[], float] = monotonic  # seconds from an arbitrary start
 
 
 def create_app(parts: Parts) -> ASGIApp:
@@ -79,10 +81,13 @@ def create_app(parts: Parts) -> ASGIApp:
         log.warning("bucket_unavailable", bucket=parts.bucket.name, reason=str(error))
         return _problem(503, str(error), {"Retry-After": str(parts.limits.retry_after_s)})
 
+    rate = RateLimit(parts.limits.device_posts_per_s_max, parts.limits.device_posts_burst, parts.monotonic)
     application = Starlette(
         routes=[
-            *ingest_routes(authenticate, parts.pool, parts.committer, parts.limits, parts.now, is_open=parts.is_open),
-            *storage_routes(authenticate, parts.bucket, parts.wake_loader, parts.limits),
+            *ingest_routes(
+                authenticate, parts.pool, parts.committer, parts.limits, rate=rate, now=parts.now, is_open=parts.is_open
+            ),
+            *storage_routes(authenticate, parts.bucket, parts.wake_loader, parts.limits, rate),
             *heartbeat_routes(authenticate, parts.pool, parts.wake_loader, parts.limits),
             *load_routes(authenticate, parts.load_day, parts.limits),
             *health_routes(parts.pool, parts.limits),

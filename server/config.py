@@ -22,6 +22,10 @@ class Limits:
     report_bytes_max: int = MEBIBYTE  # 500 names and 100 runs for each of many epochs
     body_stall_s: float = 60.0  # a sender that is silent for so long has lost its line
     key_bytes_max: int = 255  # of an Idempotency-Key
+    # One agent posts one batch at a time and notes each on its card: it stays below this even with single sales.
+    # A till that runs wild is held to a fraction of what the server takes in.
+    device_posts_per_s_max: float = 100.0
+    device_posts_burst: int = 1000  # a drain after an outage: 2 million sales before the rate counts at all
     posts_waiting_max: int = 256  # behind the one that commits; more are told to come back
     rows_per_commit_max: int = 10_000  # what waits longer than this commit goes into the next
     retry_after_s: int = 5  # PostgreSQL is back within this after a crash

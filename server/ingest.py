@@ -32,6 +32,7 @@ from server.body import read_body
 from server.bronze import Outcome
 from server.committer import Committer, Overloaded, Stopping
 from server.config import Limits
+from server.rate import TOO_FAST, RateLimit
 from server.reading import Delivery, Unreadable, expand, read_batch, read_foreign
 from server.tokenless import device_without_token
 from server.tokens import EDGE_UPLOADER, SERVICE_ROLE, Identity, bearer, device_known
@@ -66,8 +67,9 @@ def ingest_routes(
     pool: ConnectionPool,
     committer: Committer,
     limits: Limits,
-    now: Callable[[], datetime],
     *,
+    rate: RateLimit,
+    now: Callable[[], datetime],
     is_open: bool,
 ) -> list[Route]:
     """Return the routes. `authenticate` verifies a token; `committer` stores what is posted.
@@ -83,6 +85,9 @@ def ingest_routes(
 
     async def respond(request: Request) -> Response:
         device_id = await run_in_threadpool(device_of, request.headers)
+        wait_s = rate.wait_s(device_id)
+        if wait_s:
+            raise HTTPException(429, TOO_FAST, {"Retry-After": str(wait_s)})
         body = await read_body(request, limits.body_bytes_max, limits.body_stall_s)
         post = _post(request.headers, device_id, body, limits)
         try:
