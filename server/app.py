@@ -11,9 +11,10 @@ request, without query string, headers or body; of an unexpected error it has th
 those may quote a sale.
 """
 
+import random
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from http import HTTPStatus
 from time import monotonic
@@ -32,6 +33,7 @@ from server.body import BodyStalled, BodyTooLarge
 from server.bucket import Bucket, BucketFault
 from server.committer import Committer
 from server.config import Limits
+from server.door import Door
 from server.heartbeat import heartbeat_routes
 from server.ingest import ingest_routes
 from server.loader import LoadSummary
@@ -61,10 +63,11 @@ class Parts:
     limits: Limits
     is_open: bool = False  # whether posts without a token are taken from this machine
     monotonic: Callable[[], float] = monotonic  # seconds from an arbitrary start
+    rng: random.Random = field(default_factory=random.Random)
 
 
-def create_app(parts: Parts) -> ASGIApp:
-    """Join the routes."""
+def create_app(parts: Parts, connections: Callable[[], int] = lambda: 0) -> ASGIApp:
+    """Join the routes behind the door. `connections` counts the open ones, where the HTTP server can tell."""
 
     def authenticate(token: str) -> tokens.Identity:
         identity = tokens.read(token, parts.secret, parts.now())
@@ -102,7 +105,7 @@ def create_app(parts: Parts) -> ASGIApp:
             Exception: _failed,
         },
     )
-    return _Logged(application)
+    return _Logged(Door(application, parts.limits, connections, parts.rng))
 
 
 class _Logged:

@@ -255,7 +255,7 @@ def _pool(database_url: str, limits: Limits) -> ConnectionPool:
 def _answer_requests(parts: Parts, listener: socket.socket, stop: Stop) -> None:
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(parts),
+            create_app(parts, lambda: len(server.server_state.connections)),
             loop="uvloop",
             http="httptools",
             lifespan="off",
@@ -263,7 +263,6 @@ def _answer_requests(parts: Parts, listener: socket.socket, stop: Stop) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
-            limit_concurrency=parts.limits.connections_max,
             timeout_graceful_shutdown=parts.limits.stop_s,
         )
     )
