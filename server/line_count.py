@@ -8,7 +8,8 @@ import re
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANK = re.compile(rb"[ \t\r\n]*")
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|([{\[])|([}\]])|(,)', re.DOTALL)
+# A string without an end goes to the body's: looking for its end again from each quote in it would take for ever.
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|([{\[])|([}\]])|(,)', re.DOTALL)
 
 
 def has_more_lines(body: bytes, lines_max: int, *, lines_only: bool) -> bool:

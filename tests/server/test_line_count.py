@@ -40,6 +40,15 @@ def test_what_passes_never_gives_more_lines(body: bytes, lines_max: int) -> None
         assert len(pieces) <= lines_max + 1
 
 
+@pytest.mark.parametrize("end", [b"", b"\\", b'"'])
+def test_a_string_without_an_end_is_looked_through_once(end: bytes) -> None:
+    """Looked through from each of its quotes, this would take hours."""
+    body = b"[" + b"," * 2 + b'"' + b'\\"' * 1_000_000 + end
+
+    assert not has_more_lines(body, 3, lines_only=False)
+    assert has_more_lines(body, 2, lines_only=False)
+
+
 @pytest.mark.parametrize(
     ("body", "more"),
     [
