@@ -1,7 +1,7 @@
 """`make bench`: how long the ingest endpoint takes at 200 sales a second, beside a bare answer in the same run.
 
-Starts `scout-server up` (PostgreSQL, loader and ETL included) and a load generator, each in processes of their own on the
-same machine, and prints p50, p90 and p99 from the moment each sale was due. What a machine is worth shows in the bare
+Starts `scout-server up` (PostgreSQL, loader and ETL included) and a load generator, each in processes of their own on
+this machine, and prints p50, p90 and p99 from the moment each sale was due. What a machine is worth shows in the bare
 answers: `/healthz` at the same rate, measured before and after. Exit status 1 if a sale was not accepted.
 
     SCOUT_BENCH_RATE     sales a second (200)
@@ -26,7 +26,7 @@ BARE_SECONDS = max(2.0, SECONDS / 5)
 
 
 def main() -> int:
-    """Measure and print."""
+    """Measure and print; return the exit status."""
     folder = new_folder()
     server = Server(folder)
     try:
