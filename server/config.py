@@ -33,6 +33,7 @@ class Limits:
     deliveries_under_way_max: int = 256  # single sales: half a second of work, or the stall of a disk
     calls_home_under_way_max: int = 256  # of their own, so that a flood of sales hides no device
     bodies_bytes_max: int = 128 * MEBIBYTE  # of all requests together: 256 batches are a quarter of it
+    refusal_pause_s: float = 0.25  # a connection that asks again at once does so four times a second
     overload_wait_s_max: int = 10  # 5,000 devices that come at once come back at 500 a second
     posts_waiting_max: int = 256  # behind the one that commits; more are told to come back
     waiting_bytes_max: int = 64 * MEBIBYTE  # expanded, of what waits there; one larger post may wait alone

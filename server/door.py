@@ -1,22 +1,25 @@
 """Stands before the application: takes in no more than can be worked on soon, and says to the rest when to come back.
 
     request ─▶ too many connections? ─▶ too many of its kind under way? ─▶ bodies too large together? ─▶ application
-                   503, then closed          503                                503
+                   503, then closed          503                                503                            429
 
 May be relied on: what waits is bounded in number and in bytes, so overload costs latency up to a point and memory up
 to a point, and ends when it ends. A refusal is cheap (no token is verified, no body read), carries `Retry-After`, and
 stored nothing. Deliveries and calls home have room of their own: neither keeps the other out. Health is always asked.
 
-The waits are spread at random: a region whose power is back comes all at once, and would so again.
+The waits are spread at random: a region whose power is back comes all at once, and would so again. And a refusal is
+given after a short pause, which is no work: a client that asks again at once, whatever `Retry-After` says, would
+otherwise be refused thousands of times a second, and nothing else would come to its turn.
 """
 
+import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import orjson
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.config import Limits
 
@@ -43,12 +46,18 @@ class Door:
     """
 
     def __init__(
-        self, application: ASGIApp, limits: Limits, connections: Callable[[], int], rng: random.Random
+        self,
+        application: ASGIApp,
+        limits: Limits,
+        connections: Callable[[], int],
+        rng: random.Random,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._application = application
         self._limits = limits
         self._connections = connections
         self._rng = rng
+        self._pause = pause
         self._calls_home = _Room(limits.calls_home_under_way_max)
         self._deliveries = _Room(limits.deliveries_under_way_max)
         self._bodies_bytes = 0
@@ -63,15 +72,36 @@ class Door:
         if self._connections() > self._limits.connections_max:
             await self._refuse(send, closing=True)
         elif room.is_full or self._bodies_bytes + body_bytes > self._limits.bodies_bytes_max:
+            await self._pause(self._limits.refusal_pause_s)
             await self._refuse(send)
         else:
-            room.requests += 1
-            self._bodies_bytes += body_bytes
+            leave = self._enter(room, body_bytes)
+
+            async def send_on(message: Message) -> None:
+                if message["type"] == "http.response.start" and message["status"] == 429:
+                    leave()
+                    await self._pause(self._limits.refusal_pause_s)
+                await send(message)
+
             try:
-                await self._application(scope, receive, send)
+                await self._application(scope, receive, send_on)
             finally:
+                leave()
+
+    def _enter(self, room: _Room, body_bytes: int) -> Callable[[], None]:
+        """Take a place; return what gives it back, once however often it is called."""
+        is_inside = True
+        room.requests += 1
+        self._bodies_bytes += body_bytes
+
+        def leave() -> None:
+            nonlocal is_inside
+            if is_inside:
+                is_inside = False
                 room.requests -= 1
                 self._bodies_bytes -= body_bytes
+
+        return leave
 
     def _announced(self, headers: Headers) -> int:
         """How much of memory this body may take. One without a length may grow as far as any post."""

@@ -28,15 +28,16 @@ class Inside:
     entered: asyncio.Event = field(default_factory=asyncio.Event)
     paths: list[str] = field(default_factory=list)
     fails: bool = False
+    status: int = 200
 
     async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
-        """Wait, then answer 200, or fail."""
+        """Wait, then answer, or fail."""
         self.paths.append(scope["path"])
         self.entered.set()
         await self.let.wait()
         if self.fails:
             raise RuntimeError
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.start", "status": self.status, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
 
@@ -75,7 +76,8 @@ class Visit:
     def __init__(self, connections: int = 0, *, fails: bool = False) -> None:
         self.inside = Inside(fails=fails)
         self.connections = connections
-        self.door = Door(self.inside, SMALL, lambda: self.connections, random.Random(1))
+        self.pauses_s: list[float] = []
+        self.door = Door(self.inside, SMALL, lambda: self.connections, random.Random(1), self._pause)
         self.waiting: list[asyncio.Task[Answer]] = []
 
     async def enter(self, path: str = INGEST, **headers: str) -> None:
@@ -84,6 +86,13 @@ class Visit:
         self.waiting.append(asyncio.create_task(ask(self.door, path, **headers)))
         async with asyncio.timeout(10):
             await self.inside.entered.wait()
+
+    async def _pause(self, seconds: float) -> None:
+        self.pauses_s.append(seconds)
+        if self.inside.status == 429:
+            # While one who was too fast waits for its answer, others find its place free.
+            self.inside.status = 200
+            assert [(await ask(self.door)).status for _ in range(3)] == [200] * 3
 
     async def leave(self) -> list[Answer | BaseException]:
         """Let all that are under way be answered."""
@@ -192,6 +201,35 @@ def test_beyond_its_connections_it_refuses_and_closes_but_tells_its_health() -> 
         assert (await ask(here.door, HEALTH)).status == 200
         here.connections = SMALL.connections_max
         assert (await ask(here.door)).status == 200
+
+    run(visit())
+
+
+def test_a_refusal_comes_after_a_pause_and_anything_else_at_once() -> None:
+    """A refusal comes after a pause, so that who asks again at once takes no time from the others."""
+
+    async def visit() -> None:
+        here = Visit()
+        await here.enter()
+        await here.enter()
+        assert here.pauses_s == []
+        refused(await ask(here.door))
+        assert here.pauses_s == [LIMITS.refusal_pause_s]
+        await here.leave()
+
+    run(visit())
+
+
+def test_a_device_that_is_too_fast_waits_outside() -> None:
+    """A device that is too fast gets its 429 after the same pause, in which it takes nobody's place."""
+
+    async def visit() -> None:
+        here = Visit()
+        here.inside.let.set()
+        here.inside.status = 429
+        assert (await ask(here.door, content_length="1000")).status == 429
+        assert here.pauses_s == [LIMITS.refusal_pause_s]
+        assert [(await ask(here.door, content_length="1000")).status for _ in range(3)] == [200] * 3
 
     run(visit())
 

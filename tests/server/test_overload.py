@@ -60,6 +60,7 @@ def test_twice_what_it_can_take_is_refused_in_part_and_nothing_acknowledged_is_l
     """Twice what it can take is refused in part, nothing acknowledged is lost, and one post later all is well."""
     closed = load.generate(server.base_url, tokens_file, rate=0, seconds=3, connections=64, name="calm")
     capacity_per_s = len(closed.of(200)) / 3
+    assert {answer.status for answer in closed.answers} == {200}
     load.forget_peak(server.process.pid)
     calm_bytes = load.peak_bytes(server.process.pid)
 
@@ -86,6 +87,22 @@ def test_twice_what_it_can_take_is_refused_in_part_and_nothing_acknowledged_is_l
     landed = in_bronze(server, "flood")
     assert len(landed) == len(set(landed))
     assert {f"flood-{answer.number}" for answer in accepted} == set(landed)
+
+
+def test_clients_that_do_not_wait_keep_nobody_else_out(server: Up, tokens_file: Path) -> None:
+    """From clients that post again at once when refused it takes about as much as from as many as it can serve.
+
+    Answered as fast as they ask, they would keep it so busy with refusing that it takes almost nothing.
+    """
+    served = load.generate(server.base_url, tokens_file, rate=0, seconds=3, connections=64, name="served")
+    rude = load.generate(server.base_url, tokens_file, rate=0, seconds=3, connections=400, name="rude")
+
+    assert served.of(200)
+    assert rude.of(503)
+    assert {answer.status for answer in rude.answers} == {200, 503}
+    assert len(rude.of(200)) > len(served.of(200)) / 2
+    landed = in_bronze(server, "rude")
+    assert sorted(landed) == sorted(f"rude-{answer.number}" for answer in rude.of(200))
 
 
 def test_more_connections_than_it_keeps_are_told_when_to_come_back(server: Up) -> None:
