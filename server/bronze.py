@@ -3,20 +3,24 @@
 May be relied on:
 - Lines, ledger rows, quarantine and the load that tells the ETL commit together, in the caller's transaction.
 - A transaction is landed once, however often, on whichever path and in whichever company it comes again.
-- Every line of a delivery is counted once: accepted, duplicate or rejected.
+- Every line is counted once: accepted, duplicate or rejected.
+- Of a content that turns out to be unreadable nothing is landed, however much of it was staged by then, and no
+  refused line fails its neighbours.
+- Memory does not grow with a content: lines are staged as they are read.
 - Inserts go in key order, so that two transactions never wait for each other crosswise. That holds for one
-  `store` in a transaction; a caller of several begins again when PostgreSQL says so (`database.transact`).
+  `land` in a transaction; a caller of several begins again when PostgreSQL says so (`database.transact`).
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 
 from server.database import named_queries
-from server.reading import Delivery, Line
+from server.reading import Content, Delivery, Line, Refused, Unreadable, Whole
 from wire.batch import BatchName, NotABatchName
 from wire.receipt import RejectedLine
 
@@ -35,6 +39,26 @@ class Outcome:
     duplicates: int
     rejected: tuple[RejectedLine, ...]
     conflict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """How many lines of a content were new, known already and refused."""
+
+    accepted: int
+    duplicates: int
+    rejected: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A content that was staged whole."""
+
+    file_id: int
+    name: BatchName | None
+    whole: Whole
+    lines: int
+    rejected: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +89,7 @@ def store(connection: psycopg.Connection, deliveries: Sequence[Delivery]) -> lis
         held = ledger[_key_of(delivery)]
         if held.state != "loaded" and not held.conflicts_with(delivery):
             fresh.setdefault(held.file_id, delivery)
-    accepted = _land(connection, fresh) if fresh else {}
+    accepted = _store_fresh(connection, fresh) if fresh else {}
     outcomes = []
     for delivery in deliveries:
         held = ledger[_key_of(delivery)]
@@ -77,6 +101,74 @@ def store(connection: psycopg.Connection, deliveries: Sequence[Delivery]) -> lis
         rejected = tuple(RejectedLine(line.line, line.reason) for line in delivery.refused)
         outcomes.append(Outcome(new, len(delivery.lines) - new, rejected))
     return outcomes
+
+
+class Staging:
+    """The staging table while it is open. What was taken whole is landed by `land`, and nothing else."""
+
+    def __init__(self, copy: psycopg.Copy) -> None:
+        self.bytes = 0  # uncompressed
+        self.taken: list[_Taken] = []
+        self.discarded: list[int] = []  # ledger rows of which some lines are staged
+        self._copy = copy
+
+    def take(self, file_id: int, content: Content) -> None:
+        """Stage a content under its ledger row. After Unreadable, which reading may raise, take the next."""
+        try:
+            self._stage(file_id, content)
+        except Unreadable:
+            self.discarded.append(file_id)
+            raise
+
+    def _stage(self, file_id: int, content: Content) -> None:
+        write_row = self._copy.write_row
+        lines = rejected = 0
+        for line in content.lines:
+            if isinstance(line, Line):
+                lines += 1
+                write_row(_accepted_row(file_id, content, line))
+            elif isinstance(line, Refused):
+                rejected += 1
+                write_row(_refused_row(file_id, content, line))
+            else:
+                self.bytes += line.bytes
+                self.taken.append(_Taken(file_id, content.name, line, lines, rejected))
+
+
+@contextmanager
+def staging(connection: psycopg.Connection) -> Iterator[Staging]:
+    """Open the staging table, empty. The connection can do nothing else until it is closed."""
+    queries = named_queries("bronze")
+    connection.execute(queries["prepare"], prepare=False)  # two statements
+    with connection.cursor() as cursor, cursor.copy(queries["stage"]) as copy:
+        yield Staging(copy)
+
+
+def land(connection: psycopg.Connection, staged: Staging) -> dict[int, Landed]:
+    """Land what was taken, by ledger row, in the transaction that staged it and holds those rows."""
+    if not staged.taken:
+        return {}
+    queries = named_queries("bronze")
+    if staged.discarded:
+        connection.execute(queries["unstage"], {"file_id": staged.discarded})
+    load_id, accepted = _merge(connection)
+    if any(taken.rejected for taken in staged.taken):
+        connection.execute(queries["quarantine_lines"])
+    landed = {}
+    for taken in staged.taken:
+        new = accepted.get(taken.file_id, 0)
+        landed[taken.file_id] = Landed(new, taken.lines - new, taken.rejected)
+    settled = [_settled(taken, load_id, landed[taken.file_id]) for taken in staged.taken]
+    connection.execute(queries["settle_files"], columns(_SETTLED, settled))
+    return landed
+
+
+def land_held(connection: psycopg.Connection, file_id: int, content: Content) -> int:
+    """Land lines that were held of a file which the ledger covers already; return how many were new."""
+    with staging(connection) as staged:
+        staged.take(file_id, content)
+    _, accepted = _merge(connection)
+    return sum(accepted.values())
 
 
 def quarantine_object(
@@ -112,6 +204,17 @@ def columns(names: Iterable[str], rows: Iterable[Sequence[Any]]) -> dict[str, li
     return {name: [row[place] for row in listed] for place, name in enumerate(names)}
 
 
+def _merge(connection: psycopg.Connection) -> tuple[int, dict[int, int]]:
+    """Land what is staged; return the load's number, and how many lines were new by ledger row."""
+    queries = named_queries("bronze")
+    load_id: int = _only(connection.execute(queries["next_load"]))
+    accepted: dict[int, int] = dict(connection.execute(queries["merge"], {"load_id": load_id}).fetchall())
+    rows = sum(accepted.values())
+    if rows:
+        connection.execute(queries["record_load"], {"load_id": load_id, "rows": rows})
+    return load_id, accepted
+
+
 def _open_ledger(connection: psycopg.Connection, deliveries: Sequence[Delivery]) -> dict[_Key, _Held]:
     queries = named_queries("bronze")
     rows = [
@@ -127,60 +230,40 @@ def _open_ledger(connection: psycopg.Connection, deliveries: Sequence[Delivery])
     return {(row[0], row[1], row[2]): _Held(*row[3:]) for row in locked}
 
 
-def _land(connection: psycopg.Connection, fresh: Mapping[int, Delivery]) -> dict[int, int]:
+def _store_fresh(connection: psycopg.Connection, fresh: Mapping[int, Delivery]) -> dict[int, int]:
     """Land what the ledger does not cover yet, by ledger row; return how many lines of each were new."""
-    queries = named_queries("bronze")
-    connection.execute(queries["prepare"], prepare=False)  # two statements
-    load_id = _only(connection.execute(queries["next_load"]))
-    with connection.cursor() as cursor, cursor.copy(queries["stage"]) as copy:
+    with staging(connection) as staged:
         for file_id, delivery in fresh.items():
-            for line in delivery.lines:
-                copy.write_row(_staged(file_id, delivery, line))
-    accepted: dict[int, int] = dict(connection.execute(queries["merge"], {"load_id": load_id}).fetchall())
-    rows = sum(accepted.values())
-    if rows:
-        connection.execute(queries["record_load"], {"load_id": load_id, "rows": rows})
-    _quarantine_lines(connection, fresh)
-    held = [_settled(file_id, delivery, load_id, accepted.get(file_id, 0)) for file_id, delivery in fresh.items()]
-    connection.execute(queries["settle_files"], columns(_SETTLED, held))
-    return accepted
+            staged.take(file_id, delivery.content)
+    return {file_id: landed.accepted for file_id, landed in land(connection, staged).items()}
 
 
-def _staged(file_id: int, delivery: Delivery, line: Line) -> tuple[Any, ...]:
+def _accepted_row(file_id: int, content: Content, line: Line) -> tuple[Any, ...]:
+    """What the staging table holds of a line, in the order of its columns."""
     payload = line.payload.decode()
     record = line.record
-    if record is None or delivery.name is None:
+    if record is None or content.name is None:
         own: tuple[Any, ...] = (
             *(None, None, None, line.identity),
-            delivery.captured_at,
-            None,
-            None,
-            None,
-            payload,
-            None,
+            *(content.captured_at, content.clock, None, None, payload, None),
         )
     else:
         extra = record.extra.decode() or None
         own = (
-            *(delivery.name.epoch, record.seq, record.id, None),
+            *(content.name.epoch, record.seq, record.id, None),
             *(record.captured_at, record.clock, record.boot, record.mono_ms, payload, extra),
         )
-    return (file_id, delivery.device_id, *own, line.claimed_device_id, delivery.key, line.line)
+    return (file_id, content.device_id, *own, line.claimed_device_id, content.key, line.line, None, None, None)
 
 
-def _quarantine_lines(connection: psycopg.Connection, fresh: Mapping[int, Delivery]) -> None:
-    rows = []
-    for file_id, delivery in fresh.items():
-        epoch = delivery.name.epoch if delivery.name else None
-        for line in delivery.refused:
-            # Within a batch the place is the seq, whichever copy or path brought it.
-            place = (epoch, line.seq) if epoch else (delivery.key, line.line)
-            identity = _digest(delivery.device_id, *place, line.raw)
-            row = (file_id, delivery.device_id, epoch, line.seq, line.line, line.reason, line.raw, identity)
-            rows.append(row)
-    if rows:
-        names = ("file_id", "device_id", "epoch", "seq", "line", "reason", "raw", "identity")
-        connection.execute(named_queries("bronze")["quarantine_lines"], columns(names, rows))
+def _refused_row(file_id: int, content: Content, line: Refused) -> tuple[Any, ...]:
+    epoch = content.name.epoch if content.name else None
+    # Within a batch the place is the seq, whichever copy or path brought it.
+    place = (epoch, line.seq) if epoch else (content.key, line.line)
+    overlong = (line.overlong,) if line.overlong else ()
+    identity = _digest(content.device_id, *place, line.raw, *overlong)
+    own = (epoch, line.seq, None, identity, *[None] * 7)
+    return (file_id, content.device_id, *own, content.key, line.line, line.place, line.reason, line.raw)
 
 
 _SETTLED = (
@@ -189,13 +272,12 @@ _SETTLED = (
 )
 
 
-def _settled(file_id: int, delivery: Delivery, load_id: int, accepted: int) -> tuple[Any, ...]:
-    name = delivery.name
+def _settled(taken: _Taken, load_id: int, landed: Landed) -> tuple[Any, ...]:
+    name = taken.name
     run = (name.epoch, name.first_seq, name.last_seq) if name else (None, None, None)
-    lines, rejected = len(delivery.lines), len(delivery.refused)
     return (
-        *(file_id, load_id if accepted else None, *run, delivery.sha256, delivery.bytes),
-        *(lines + rejected, accepted, lines - accepted, rejected),
+        *(taken.file_id, load_id if landed.accepted else None, *run, taken.whole.sha256, taken.whole.bytes),
+        *(taken.lines + taken.rejected, landed.accepted, landed.duplicates, landed.rejected),
     )
 
 

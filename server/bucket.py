@@ -9,11 +9,13 @@ May be relied on, in every form:
 - A key that passes `check_key` names a place inside the bucket; no other key is touched, read or listed, and
   an object of another name hides none of its neighbours.
 - `version_of` changes whenever the content does, and is what `list` says of the same object.
-- No object is held in memory beyond the bytes that the caller allows.
+- `open` gives all of an object or raises: what was cut on the way never looks whole. It holds little in memory,
+  however large the object is; `get` holds what the caller allows.
 """
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,6 +28,9 @@ KEY_BYTES_MAX = 1024
 
 SEGMENT_BYTES_MAX = 255
 """What a file system can hold; the storage server fails on longer ones as well."""
+
+PIECE_BYTES = 64 * 1024
+"""Read at once of an object."""
 
 _KEY = re.compile(r"[A-Za-z0-9_/!.*'() &$@=;:+,?-]+")
 
@@ -80,8 +85,21 @@ class Bucket(Protocol):
     def put_new(self, key: str, body: bytes) -> None:
         """Store an object for good; raise ObjectExists or InvalidKey."""
 
+    def open(self, key: str) -> AbstractContextManager[Iterator[bytes]]:
+        """Give an object's bytes piece by piece; raise NoSuchObject or InvalidKey before the first.
+
+        Also between two pieces BucketFault may be raised: then all of what came before is worth nothing.
+        """
+
     def get(self, key: str, bytes_max: int) -> bytes:
         """Return an object's bytes; raise NoSuchObject, ObjectTooLarge or InvalidKey."""
+        whole = bytearray()
+        with self.open(key) as pieces:
+            for piece in pieces:
+                whole += piece
+                if len(whole) > bytes_max:
+                    raise ObjectTooLarge(f"it is larger than {bytes_max} bytes")
+        return bytes(whole)
 
     def version_of(self, key: str) -> str | None:
         """Return an object's version, or None when there is no such object; raise InvalidKey."""

@@ -9,29 +9,34 @@ May be relied on:
   the middle leaves the row `found`, and nothing of the object.
 - An object's lines and its ledger row commit together.
 - One bad object never blocks the next: unreadable ones are quarantined, and where the database refuses a
-  claim of several, each is tried alone.
+  claim of several, or the bucket fails in the middle of one, each is tried alone.
+- Memory does not grow with an object: its lines go from the bucket to the database as they come.
 - A batch that a device awaits is looked up by its exact name; where it is damaged or absent, the device is
   asked for a copy.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import date, timedelta
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
 from itertools import islice
 
 import psycopg
 import structlog
 from psycopg_pool import ConnectionPool
 
-from server.bronze import batch_and_resend, columns, quarantine_object, store
-from server.bucket import Bucket, BucketFault, InvalidKey, NoSuchObject, ObjectInfo, ObjectTooLarge
+from server.bronze import Staging, batch_and_resend, columns, land, quarantine_object, staging
+from server.bucket import Bucket, BucketFault, InvalidKey, NoSuchObject, ObjectInfo
 from server.database import named_queries, transact
-from server.reading import FOREIGN_BYTES_MAX, Delivery, Unreadable, device_of, read_object
+from server.reading import FOREIGN_BYTES_MAX, Unreadable, content_of, device_of
 from wire.batch import BatchName, NotABatchName
+from wire.record import format_instant
 
 # SQLSTATE classes of errors that say something of the server, its settings or the way to it, not of the data.
 _OF_THE_SERVER = ("08", "25", "28", "3D", "42", "53", "57", "58")
+
+Progress = Callable[[int, int], None]
+"""Hears how many objects are done, of how many."""
 
 log = structlog.get_logger()
 
@@ -42,7 +47,7 @@ class Limits:
 
     listed_max: int = 1000  # objects compared with the ledger at once: one page of a listing
     claim_objects_max: int = 200  # in one transaction: beyond, a commit costs next to nothing per object
-    claim_bytes_max: int = 32 * 1024 * 1024  # uncompressed, plus one object; as Python values thrice that
+    claim_bytes_max: int = 32 * 1024 * 1024  # uncompressed, plus one object: so much is read again after a fault
     awaited_max: int = 1000  # names looked up in one run: across a network, half a minute's worth
     absent_s: float = 60.0  # an upload is answered before the object is listed
     resend_s: float = 3600.0  # a copy asked for that has not come by then is asked for under the next number
@@ -71,6 +76,7 @@ class _Claim:
     version: str
     device_id: str
     bytes: int
+    written_at: datetime | None  # the file that an operator imported
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,7 @@ def load(
     day: date | None = None,
     sweep: bool = False,
     limits: Limits = LIMITS,
+    progress: Progress | None = None,
 ) -> LoadSummary:
     """Load what is new: awaited names and the folders of today (UTC) and yesterday; return once none is left.
 
@@ -101,19 +108,30 @@ def load(
     folders = [f"{day}/"] if day else [""] if sweep else [f"{today}/", f"{today - timedelta(days=1)}/"]
     for folder in folders:
         tally["found"] += _discover(pool, bucket, bucket.list(folder), limits)
-    while step := _load_next(pool, bucket, f"{day}/" if day else "", limits):
-        tally += step
+    tally += _load_found(pool, bucket, f"{day}/" if day else "", limits, progress)
     if awaited:
         transact(pool, lambda connection: _answer_awaited(connection, awaited, limits))
     return LoadSummary(**tally)
 
 
-def load_keys(pool: ConnectionPool, bucket: Bucket, keys: Sequence[str], limits: Limits = LIMITS) -> LoadSummary:
+def load_keys(
+    pool: ConnectionPool,
+    bucket: Bucket,
+    keys: Sequence[str],
+    limits: Limits = LIMITS,
+    progress: Progress | None = None,
+) -> LoadSummary:
     """Load exactly these objects, wherever they lie, and what else was found and waits. Raises as `load` does."""
     tally: Counter[str] = Counter(found=_discover(pool, bucket, _stored(bucket, keys), limits))
-    while step := _load_next(pool, bucket, "", limits):
-        tally += step
+    tally += _load_found(pool, bucket, "", limits, progress)
     return LoadSummary(**tally)
+
+
+def check_object(bucket: Bucket, key: str) -> None:
+    """Read an object to its end and take nothing of it. Raises as `Bucket.open` does, and Unreadable."""
+    with bucket.open(key) as stored:
+        for _ in content_of(key, stored).lines:
+            pass
 
 
 def _due_awaited(pool: ConnectionPool, limits: Limits) -> list[_Awaited]:
@@ -160,6 +178,31 @@ def _discover_page(pool: ConnectionPool, bucket: Bucket, page: Sequence[ObjectIn
     return transact(pool, lambda connection: connection.execute(query, parameters).rowcount)
 
 
+def _load_found(
+    pool: ConnectionPool, bucket: Bucket, prefix: str, limits: Limits, progress: Progress | None
+) -> Counter[str]:
+    """Load claim after claim until nothing is left to claim."""
+    tally: Counter[str] = Counter()
+    waiting = _waiting(pool, bucket, prefix) if progress else 0
+    while True:
+        if progress and waiting:
+            done = tally["loaded"] + tally["quarantined"] + tally["postponed"]
+            progress(done, max(done, waiting))
+        step = _load_next(pool, bucket, prefix, limits)
+        if not step:
+            return tally
+        tally += step
+
+
+def _waiting(pool: ConnectionPool, bucket: Bucket, prefix: str) -> int:
+    """Count the objects that could be claimed now."""
+    with pool.connection() as connection:
+        values = {"bucket": bucket.name, "prefix": prefix}
+        row = connection.execute(named_queries("loader")["waiting"], values).fetchone()
+        assert row is not None, "a count is one row"
+        return int(row[0])
+
+
 def _load_next(pool: ConnectionPool, bucket: Bucket, prefix: str, limits: Limits) -> Counter[str]:
     """Claim some objects and load them in one transaction; an empty count when there were none to claim."""
     claims: list[_Claim] = []
@@ -204,45 +247,47 @@ def _load_alone(pool: ConnectionPool, bucket: Bucket, claim: _Claim) -> Counter[
 def _load_claims(
     connection: psycopg.Connection, bucket: Bucket, claims: Sequence[_Claim], bytes_max: int
 ) -> Counter[str]:
-    """Read and store claimed objects; those that come after `bytes_max` bytes are left to the next claim."""
-    tally: Counter[str] = Counter()
-    deliveries: list[Delivery] = []
-    for claim in claims:
-        if sum(delivery.bytes for delivery in deliveries) > bytes_max:
-            break
-        try:
-            deliveries.append(_read(bucket, claim))
-        except Unreadable as problem:
-            log.warning("object_quarantined", key=claim.key, reason=str(problem))
-            quarantine_object(
-                connection,
-                bucket=bucket.name,
-                key=claim.key,
-                version=claim.version,
-                device_id=claim.device_id,
-                reason=str(problem),
-            )
-            tally["quarantined"] += 1
-    for outcome in store(connection, deliveries):
-        tally["loaded"] += 1
-        tally["accepted"] += outcome.accepted
-        tally["duplicates"] += outcome.duplicates
-        tally["rejected"] += len(outcome.rejected)
-    return tally
+    """Load claimed objects; those that come after `bytes_max` bytes are left to the next claim."""
+    if not claims:
+        return Counter()
+    connection.execute(named_queries("loader")["take_time"])
+    unreadable: list[tuple[_Claim, str]] = []
+    with staging(connection) as staged:
+        for claim in claims:
+            if staged.bytes > bytes_max:
+                break
+            try:
+                _stage(staged, bucket, claim)
+            except Unreadable as problem:
+                unreadable.append((claim, str(problem)))
+    for claim, reason in unreadable:
+        log.warning("object_quarantined", key=claim.key, reason=reason)
+        named = {"bucket": bucket.name, "key": claim.key, "version": claim.version, "device_id": claim.device_id}
+        quarantine_object(connection, **named, reason=reason)
+    landed = land(connection, staged).values()
+    return Counter(
+        loaded=len(landed),
+        quarantined=len(unreadable),
+        accepted=sum(each.accepted for each in landed),
+        duplicates=sum(each.duplicates for each in landed),
+        rejected=sum(each.rejected for each in landed),
+    )
 
 
-def _read(bucket: Bucket, claim: _Claim) -> Delivery:
+def _stage(staged: Staging, bucket: Bucket, claim: _Claim) -> None:
+    """Read an object into the staging table. Raises Unreadable, and BucketFault also in the middle of it."""
     if claim.bytes > FOREIGN_BYTES_MAX:
         raise Unreadable(f"it is larger than {FOREIGN_BYTES_MAX} bytes")
     try:
-        stored = bucket.get(claim.key, FOREIGN_BYTES_MAX)
-    except ObjectTooLarge as problem:
-        raise Unreadable(str(problem)) from None
+        with bucket.open(claim.key) as stored:
+            content = content_of(claim.key, stored)
+            if claim.written_at:
+                content = replace(content, captured_at=format_instant(claim.written_at), clock="file")
+            staged.take(claim.file_id, content)
     except InvalidKey as problem:
         raise Unreadable(f"its name is refused: {problem}") from None
     except NoSuchObject:
         raise Unreadable("it was listed, and is gone from the bucket") from None
-    return read_object(claim.key, stored, bucket=bucket.name, version=claim.version)
 
 
 def _answer_awaited(connection: psycopg.Connection, awaited: Sequence[_Awaited], limits: Limits) -> None:

@@ -4,16 +4,18 @@ Pure: nothing here knows a database or a bucket. May be relied on:
 - A body is taken line by line: one bad line becomes a Refused, and its neighbours stay Lines.
 - A batch is taken only if hash, number of lines and every seq are those of its name; else it is Unreadable
   as a whole, for nobody can say which lines are the device's own.
-- Whatever the bytes, the outcome is a Delivery or Unreadable. No reason quotes what a line holds.
-- Memory is bounded: expanding stops at a limit.
+- Whatever the bytes, they end with a Whole or are Unreadable. No reason quotes what a line holds.
+- However an object was cut into pieces, the same comes out. Memory does not grow with it: it is expanded and
+  divided as it comes, and what can't be (a JSON document, a line) has a limit.
 """
 
 import hashlib
 import re
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import date
+from itertools import chain
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -21,9 +23,10 @@ import orjson
 import zstandard
 
 from server.errors import ServerError
-from wire.batch import BatchName, NotABatchName, content_hash
+from server.lines import Overlong, lines_of
+from wire.batch import BatchName, NotABatchName
 from wire.device import device_id_problem
-from wire.framing import Piece, RefusedBody, split_body, split_lines
+from wire.framing import BLANK, BYTE_ORDER_MARK, Piece, RefusedBody, is_json, split_body, split_lines
 from wire.record import Record, RefusedLine, RefusedPayload, from_line, parse_payload
 
 Encoding = Literal["plain", "gzip", "zstd"]
@@ -33,6 +36,12 @@ BATCH_BYTES_MAX = 64 * 1024 * 1024
 
 FOREIGN_BYTES_MAX = 256 * 1024 * 1024
 """Expanded. The bucket takes 50 MiB an object, and sales shrink to about a fifth: much more is a bomb."""
+
+LINE_BYTES_MAX = 4 * 1024 * 1024
+"""Of an object's line. A record's payload and its unknown fields have 1 MiB each at most."""
+
+DOCUMENT_BYTES_MAX = 32 * 1024 * 1024
+"""Expanded, of an object that is one JSON array or object: it can only be judged as a whole."""
 
 _STEP_BYTES = 1024
 """Compressed bytes expanded at once: however dense, they can't overshoot the limit by more than 32 MiB."""
@@ -57,17 +66,46 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A line that was refused as data, to be held in quarantine. `seq` is known within a batch only."""
+    """A line that was refused as data, to be held in quarantine. `seq` is known within a batch only.
+
+    `overlong`: `raw` is only the beginning of the line, and this the sha256 of all of it; its object holds it.
+    """
 
     line: int
     reason: str
     raw: bytes
     seq: int | None
+    overlong: bytes | None = None
+    place: int | None = None  # of what others send: which transaction it would be, from 1
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """What reading ends with: all that came before it may be taken."""
+
+    sha256: str  # of the uncompressed content, hex
+    bytes: int  # uncompressed
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What one object or posted body holds, as it is read.
+
+    `lines` can be gone through once. It ends with its only Whole, or raises Unreadable: then nothing of it may be
+    taken. `name` is set for a batch of the agent's, and only then.
+    """
+
+    key: str
+    device_id: str
+    name: BatchName | None
+    lines: Iterator[Line | Refused | Whole]
+    captured_at: str | None = None  # when intake saw these lines, where they don't say so themselves
+    clock: str | None = None  # "file": captured_at is when an imported file was written, and the lines may know better
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What one object or posted body holds. `name` is set for a batch of the agent's, and only then."""
+    """A Content that was read to its end and is held in memory."""
 
     bucket: str
     key: str
@@ -78,13 +116,24 @@ class Delivery:
     bytes: int  # uncompressed
     lines: tuple[Line, ...]
     refused: tuple[Refused, ...]
-    captured_at: str | None = None  # when intake saw these lines, where they don't say so themselves
+    captured_at: str | None = None  # as in Content
+
+    @property
+    def content(self) -> Content:
+        """Itself, to be gone through once."""
+        lines = chain[Line | Refused | Whole](self.lines, self.refused, (Whole(self.sha256, self.bytes),))
+        return Content(self.key, self.device_id, self.name, lines, self.captured_at)
 
 
 def read_object(key: str, stored: bytes, *, bucket: str, version: str) -> Delivery:
+    """Read an object that is held in memory; raise Unreadable."""
+    return _delivery(content_of(key, (stored,)), bucket, version)
+
+
+def content_of(key: str, stored: Iterable[bytes]) -> Content:
     """Read an object as its key says: a batch, or `DAY/DEVICE/FILE` ending in .jsonl, .json, .gz or .zst.
 
-    Raises Unreadable.
+    Raises Unreadable for a key that says neither.
     """
     try:
         name = BatchName.parse(key)
@@ -92,12 +141,12 @@ def read_object(key: str, stored: bytes, *, bucket: str, version: str) -> Delive
         if _CALLS_ITSELF_A_BATCH.search(key):
             raise Unreadable(f"it is called like a batch, but its name is none: {problem}") from None
     else:
-        jsonl = expand(stored, "gzip", BATCH_BYTES_MAX)
-        return read_batch(jsonl, name, bucket=bucket, key=key, version=version)
+        jsonl = _expanded(stored, "gzip", BATCH_BYTES_MAX)
+        return Content(key, name.device_id, name, _batch_lines(jsonl, name, LINE_BYTES_MAX))
     device_id = device_of(key)
     form, encoding = _form_of(key)
-    body = expand(stored, encoding, FOREIGN_BYTES_MAX)
-    return read_foreign(body, lines_only=form == "jsonl", bucket=bucket, key=key, version=version, device_id=device_id)
+    text = _expanded(stored, encoding, FOREIGN_BYTES_MAX)
+    return Content(key, device_id, None, _foreign_lines(text, key, device_id, lines_only=form == "jsonl"))
 
 
 def device_of(key: str) -> str:
@@ -118,74 +167,223 @@ def read_batch(jsonl: bytes, name: BatchName, *, bucket: str, key: str, version:
     A line that can't be a record is refused under the seq of its place: the hash proves that it is the
     device's own.
     """
-    sha256 = content_hash(jsonl)
-    if not sha256.startswith(name.hash):
-        raise Unreadable(f"its content is not what its name says: the hash begins {sha256[:16]}, not {name.hash}")
-    texts = jsonl.split(b"\n")
-    if texts.pop():
-        raise Unreadable("its last line does not end")
-    if len(texts) != name.rows:
-        raise Unreadable(f"it has {len(texts)} lines, and its name says {name.rows}")
-    lines, refused = [], []
-    for number, text in enumerate(texts, start=1):
-        seq = name.first_seq + number - 1
-        try:
-            record = from_line(text)
-        except RefusedLine as problem:
-            refused.append(Refused(number, str(problem), text, seq))
-            continue
-        if record.seq != seq:
-            raise Unreadable(f"line {number} has seq {record.seq}, and its name says {seq}")
-        claimed = _text_of(bytes(_claim_of.decode(record.payload).device_id))
-        lines.append(Line(number, record.payload, record, None, _if_other(claimed, name.device_id)))
-    return Delivery(bucket, key, version, name.device_id, name, sha256, len(jsonl), tuple(lines), tuple(refused))
+    content = Content(key, name.device_id, name, _batch_lines((jsonl,), name, len(jsonl)))
+    return _delivery(content, bucket, version)
 
 
 def read_foreign(body: bytes, *, lines_only: bool, bucket: str, key: str, version: str, device_id: str) -> Delivery:
-    """Read what others upload or post: JSONL, or (unless `lines_only`) also one object or an array.
+    """Read what others post: JSONL, or (unless `lines_only`) also one object or an array.
 
     Never raises: a body that can't be divided is one Refused that holds all of it.
     """
-    lines, refused = [], []
-    try:
-        pieces = split_lines(body) if lines_only else split_body(body)
-    except RefusedBody as problem:
-        pieces = iter(())
-        refused.append(Refused(problem.line, problem.reason, body, None))
-    for place, piece in enumerate(pieces, start=1):
-        try:
-            transaction = parse_payload(piece.text)
-        except RefusedPayload as problem:
-            refused.append(Refused(piece.line, str(problem), piece.text, None))
-            continue
-        claimed = _if_other(transaction.get("device_id"), device_id)
-        lines.append(Line(piece.line, piece.text, None, _identity(key, place, piece, transaction), claimed))
-    sha256 = hashlib.sha256(body).hexdigest()
-    return Delivery(bucket, key, version, device_id, None, sha256, len(body), tuple(lines), tuple(refused))
+    pieces = split_lines(body) if lines_only else _document(body)
+    whole = Whole(hashlib.sha256(body).hexdigest(), len(body))
+    lines = chain[Line | Refused | Whole](_judged(pieces, key, device_id), (whole,))
+    return _delivery(Content(key, device_id, None, lines), bucket, version)
 
 
 def expand(body: bytes, encoding: Encoding, bytes_max: int) -> bytes:
     """Undo `encoding`; raise Unreadable when the body is cut off, damaged or larger than `bytes_max`."""
-    if encoding == "plain":
-        if len(body) > bytes_max:
-            raise Unreadable(f"it is larger than {bytes_max} bytes")
-        return body
-    expanded, position, rest = bytearray(), 0, memoryview(body)
-    while True:  # one gzip member or zstd frame each time round: several in a row are one content
-        frame = _START[encoding]()
-        while not frame.eof:
-            step = rest[position : position + _STEP_BYTES]
-            if not step:
-                raise Unreadable(f"its {encoding} data is cut off")
+    return b"".join(_expanded((body,), encoding, bytes_max))
+
+
+def _delivery(content: Content, bucket: str, version: str) -> Delivery:
+    """Read a content to its end; raise Unreadable."""
+    lines: list[Line] = []
+    refused: list[Refused] = []
+    whole = None
+    for item in content.lines:
+        if isinstance(item, Line):
+            lines.append(item)
+        elif isinstance(item, Refused):
+            refused.append(item)
+        else:
+            whole = item
+    assert whole, "reading ends with a Whole or raises"
+    named = (content.device_id, content.name, whole.sha256, whole.bytes)
+    return Delivery(bucket, content.key, version, *named, tuple(lines), tuple(refused))
+
+
+def _batch_lines(jsonl: Iterable[bytes], name: BatchName, bytes_max: int) -> Iterator[Line | Refused | Whole]:
+    """Read a batch. Whether it is what its name says is known, and said, at its end."""
+    measure = _Measure()
+    problem = ""
+    number = 0
+    for number, text in enumerate(lines_of(measure.passing(jsonl), bytes_max), start=1):
+        seq = name.first_seq + number - 1
+        if number > name.rows:
+            continue  # counted alone: it may be any number of lines
+        if isinstance(text, Overlong):
+            yield _refused_overlong(number, text, seq)
+            continue
+        try:
+            line = record_line(number, text, name.device_id)
+        except RefusedLine as refused:
+            yield Refused(number, str(refused), text, seq)
+            continue
+        if line.record and line.record.seq != seq:
+            problem = problem or f"line {number} has seq {line.record.seq}, and its name says {seq}"
+        yield line
+    whole = measure.whole()
+    if not whole.sha256.startswith(name.hash):
+        problem = f"its content is not what its name says: the hash begins {whole.sha256[:16]}, not {name.hash}"
+    elif measure.last not in (b"", b"\n"):
+        problem = "its last line does not end"
+    elif number != name.rows:
+        problem = f"it has {number} lines, and its name says {name.rows}"
+    if problem:
+        raise Unreadable(problem)
+    yield whole
+
+
+def record_line(number: int, text: bytes, device_id: str) -> Line:
+    """Read one line of a batch; raise RefusedLine."""
+    record = from_line(text)
+    claimed = _text_of(bytes(_claim_of.decode(record.payload).device_id))
+    return Line(number, record.payload, record, None, _if_other(claimed, device_id))
+
+
+def foreign_lines(text: bytes, key: str, device_id: str, *, line: int, place: int) -> Iterator[Line | Refused]:
+    """Read a part of what others sent, which stood at this line and place of the object or post `key`."""
+    for item in _judged(_document(text), key, device_id, place):
+        yield replace(item, line=line + item.line - 1)
+
+
+def _foreign_lines(
+    text: Iterable[bytes], key: str, device_id: str, *, lines_only: bool
+) -> Iterator[Line | Refused | Whole]:
+    measure = _Measure()
+    passing = measure.passing(text)
+    yield from _judged(_lines(passing) if lines_only else _lines_or_document(passing), key, device_id)
+    yield measure.whole()
+
+
+def _judged(
+    pieces: Iterable[Piece | Refused], key: str, device_id: str, first_place: int = 1
+) -> Iterator[Line | Refused]:
+    """Take or refuse each piece of what others send."""
+    for place, piece in enumerate(pieces, start=first_place):
+        if isinstance(piece, Refused):
+            yield replace(piece, place=place)
+            continue
+        try:
+            transaction = parse_payload(piece.text)
+        except RefusedPayload as problem:
+            yield Refused(piece.line, str(problem), piece.text, None, place=place)
+            continue
+        claimed = _if_other(transaction.get("device_id"), device_id)
+        yield Line(piece.line, piece.text, None, _identity(key, place, piece, transaction), claimed)
+
+
+def _lines(text: Iterable[bytes]) -> Iterator[Piece | Refused]:
+    """Divide JSONL as `split_lines` does."""
+    for number, line in enumerate(lines_of(text, LINE_BYTES_MAX), start=1):
+        if isinstance(line, Overlong):
+            yield _refused_overlong(number, line, None)
+        elif stripped := (line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line).strip(BLANK):
+            yield Piece(number, stripped)
+
+
+def _lines_or_document(text: Iterator[bytes]) -> Iterator[Piece | Refused]:
+    """Divide what is JSONL, an array or one object, as `split_body` does; raise Unreadable for a large document."""
+    body = bytearray()
+    for piece in text:
+        body += piece
+        if len(body) > LINE_BYTES_MAX:
+            break
+    if len(body) > LINE_BYTES_MAX and _begins_as_lines(bytes(body[:LINE_BYTES_MAX])):
+        yield from _lines(chain((bytes(body),), text))
+        return
+    for piece in chain((b"",), text):
+        body += piece
+        if len(body) > DOCUMENT_BYTES_MAX:
+            raise Unreadable(
+                f"it is one JSON document of more than {DOCUMENT_BYTES_MAX} bytes: write it as JSONL, one "
+                "transaction a line, which may be larger"
+            )
+    yield from _document(bytes(body))
+
+
+def _begins_as_lines(head: bytes) -> bool:
+    """Whether a long text is JSONL, by its first line."""
+    first_line, newline, _ = head.removeprefix(BYTE_ORDER_MARK).lstrip(BLANK).partition(b"\n")
+    return bool(newline) and not first_line.startswith(b"[") and is_json(first_line)
+
+
+def _document(body: bytes) -> Iterator[Piece | Refused]:
+    """Divide a body that is held in memory; one that can't be is one Refused that holds it."""
+    try:
+        yield from split_body(body)
+    except RefusedBody as problem:  # before the first piece
+        yield Refused(problem.line, problem.reason, body, None)
+
+
+def _refused_overlong(number: int, line: Overlong, seq: int | None) -> Refused:
+    reason = f"longer than {line.bytes_max} bytes: its beginning is held, its object has all {line.line_bytes}"
+    return Refused(number, reason, line.head, seq, line.sha256)
+
+
+def _expanded(stored: Iterable[bytes], encoding: Encoding, bytes_max: int) -> Iterator[bytes]:
+    """Undo `encoding` as the pieces come; raise Unreadable as `expand` does."""
+    position = size = 0
+    frame = _START[encoding]()  # a gzip member or zstd frame: several in a row are one content
+    for step in _steps(stored, encoding):
+        rest = step
+        while rest:
+            if frame.eof:
+                frame = _START[encoding]()
             try:
-                expanded += frame.decompress(step)
+                text = frame.decompress(rest)
             except (zlib.error, zstandard.ZstdError):
                 raise Unreadable(f"its {encoding} data is damaged near byte {position}") from None
-            position += len(step) - len(frame.unused_data)
-            if len(expanded) > bytes_max:
+            position += len(rest) - len(frame.unused_data)
+            rest = frame.unused_data
+            size += len(text)
+            if position > bytes_max:
+                raise Unreadable(f"it is larger than {bytes_max} bytes")
+            if size > bytes_max:
                 raise Unreadable(f"it expands to more than {bytes_max} bytes")
-        if position == len(body):
-            return bytes(expanded)
+            yield text
+    if encoding != "plain" and not frame.eof:
+        raise Unreadable(f"its {encoding} data is cut off")
+
+
+def _steps(stored: Iterable[bytes], encoding: Encoding) -> Iterator[bytes]:
+    """Yield as much at once as may be expanded at once."""
+    for piece in stored:
+        if encoding == "plain":
+            yield piece
+        else:
+            yield from (piece[start : start + _STEP_BYTES] for start in range(0, len(piece), _STEP_BYTES))
+
+
+class _Plain:
+    """What is not compressed, as one frame."""
+
+    eof = False
+    unused_data = b""
+
+    def decompress(self, data: bytes, /) -> bytes:
+        return data
+
+
+class _Measure:
+    """Takes hash, size and last byte of what passes through it."""
+
+    def __init__(self) -> None:
+        self.last = b""
+        self._hash = hashlib.sha256()
+        self._bytes = 0
+
+    def passing(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            self._hash.update(piece)
+            self._bytes += len(piece)
+            self.last = piece[-1:] or self.last
+            yield piece
+
+    def whole(self) -> Whole:
+        return Whole(self._hash.hexdigest(), self._bytes)
 
 
 class _Frame(Protocol):
@@ -193,10 +391,11 @@ class _Frame(Protocol):
     def eof(self) -> bool: ...
     @property
     def unused_data(self) -> bytes: ...
-    def decompress(self, data: memoryview, /) -> bytes: ...
+    def decompress(self, data: bytes, /) -> bytes: ...
 
 
 _START: dict[str, Callable[[], _Frame]] = {
+    "plain": _Plain,
     "gzip": lambda: zlib.decompressobj(wbits=31),
     "zstd": lambda: zstandard.ZstdDecompressor().decompressobj(),
 }
@@ -259,4 +458,6 @@ def _text_of(raw: bytes) -> str | None:
 
 
 def _if_other(claimed: object, device_id: str) -> str | None:
-    return claimed if isinstance(claimed, str) and claimed != device_id else None
+    if not isinstance(claimed, str) or claimed == device_id:
+        return None
+    return claimed.replace("\0", "\N{REPLACEMENT CHARACTER}")  # PostgreSQL's texts have no NUL

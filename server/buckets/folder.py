@@ -12,13 +12,24 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import SplitResult, unquote
 
 import structlog
 
-from server.bucket import BucketRefused, InvalidKey, NoSuchObject, ObjectExists, ObjectInfo, ObjectTooLarge, check_key
+from server.bucket import (
+    PIECE_BYTES,
+    Bucket,
+    BucketRefused,
+    BucketUnavailable,
+    InvalidKey,
+    NoSuchObject,
+    ObjectExists,
+    ObjectInfo,
+    check_key,
+)
 from server.errors import Misconfigured
 from server.files import sync_folder
 
@@ -39,7 +50,7 @@ def opened(parts: SplitResult, _: Mapping[str, str]) -> AbstractContextManager["
     return nullcontext(FolderBucket(folder))
 
 
-class FolderBucket:
+class FolderBucket(Bucket):
     """The folder, made if missing."""
 
     def __init__(self, folder: Path, name: str = NAME) -> None:
@@ -78,19 +89,18 @@ class FolderBucket:
             Path(temporary).unlink()
         sync_folder(path.parent)
 
-    def get(self, key: str, bytes_max: int) -> bytes:
-        """Return an object's bytes; raise NoSuchObject, ObjectTooLarge or InvalidKey, and OSError of the disk."""
+    @contextmanager
+    def open(self, key: str) -> Iterator[Iterator[bytes]]:
+        """Give an object's bytes piece by piece; raise NoSuchObject or InvalidKey, and OSError of the disk."""
         path = self._path(key)
         if self.version_of(key) is None:
             raise NoSuchObject
         try:
-            with path.open("rb") as file:
-                body = file.read(bytes_max + 1)
+            file = path.open("rb")
         except FileNotFoundError:
             raise NoSuchObject from None
-        if len(body) > bytes_max:
-            raise ObjectTooLarge(f"it is larger than {bytes_max} bytes")
-        return body
+        with file:
+            yield _pieces(file)
 
     def version_of(self, key: str) -> str | None:
         """Return an object's version, or None when there is no such object; raise InvalidKey."""
@@ -169,6 +179,17 @@ class FolderBucket:
         if os.geteuid() == 0:
             owner = self.folder.stat()
             os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    """Read to the end that the file had when it was opened: somebody else may be at it."""
+    left = os.fstat(file.fileno()).st_size
+    while left:
+        piece = file.read(min(left, PIECE_BYTES))
+        if not piece:
+            raise BucketUnavailable("the object became shorter while it was read: it is read again later.")
+        left -= len(piece)
+        yield piece
 
 
 def _version(status: os.stat_result) -> str:

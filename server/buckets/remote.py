@@ -5,12 +5,14 @@ credentials; every request ends, by its timeouts and TRIES_MAX. Whoever runs the
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from itertools import chain
 from urllib.parse import SplitResult, parse_qsl
 
 import tenacity
 
-from server.bucket import BucketFault, BucketRefused, BucketUnavailable, ObjectTooLarge
+from server.bucket import BucketFault, BucketRefused, BucketUnavailable
 from server.errors import Misconfigured
 
 TRIES_MAX = 3
@@ -25,6 +27,9 @@ STALL_TIMEOUT_S = 30.0
 
 LISTED_MAX = 1000
 """A page of a listing: what every server allows."""
+
+HEAD_BYTES = 1024 * 1024
+"""Of an object, read before any of it is handed on, so that a cut can still be mended here: a batch is shorter."""
 
 _PASSING = {408, 409, 423, 425, 429}
 _CODE = re.compile(r"\w{1,64}")
@@ -62,14 +67,29 @@ def stranger(kind: str) -> BucketUnavailable:
     return BucketUnavailable(f"what answers is no {kind}: a proxy perhaps, or a login page.")
 
 
-def join_within(chunks: Iterable[bytes], bytes_max: int) -> bytes:
-    """Put an object together; raise ObjectTooLarge as soon as it is larger than `bytes_max`."""
-    joined = bytearray()
-    for chunk in chunks:
-        joined += chunk
-        if len(joined) > bytes_max:
-            raise ObjectTooLarge(f"it is larger than {bytes_max} bytes")
-    return bytes(joined)
+@contextmanager
+def opened_patiently(
+    patiently: tenacity.Retrying, begin: Callable[[], AbstractContextManager[Iterator[bytes]]]
+) -> Iterator[Iterator[bytes]]:
+    """Give the pieces of what `begin` opens. Until HEAD_BYTES have come, a fault makes it begin again."""
+    with ExitStack() as opened:
+
+        def once() -> Iterator[bytes]:
+            with ExitStack() as trying:
+                pieces = trying.enter_context(begin())
+                head: list[bytes] = []
+                while sum(map(len, head)) < HEAD_BYTES and (piece := next(pieces, None)) is not None:
+                    head.append(piece)
+                opened.push(trying.pop_all())
+                return chain(head, pieces)
+
+        yield patiently(once)
+
+
+def refuse_endless(headers: Mapping[str, str]) -> None:
+    """Raise BucketUnavailable where an answer does not say how long it is: one that was cut would look whole."""
+    if "content-length" not in headers and "transfer-encoding" not in headers:
+        raise BucketUnavailable("the bucket sends an object without its length: a proxy perhaps takes it away.")
 
 
 def next_page(last: str | None, following: str | None) -> str:

@@ -11,7 +11,7 @@ S3 promises no write-once. `put_new` looks first and says `If-None-Match: *`, wh
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
@@ -21,11 +21,21 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from server.bucket import BucketRefused, NoSuchObject, ObjectExists, ObjectInfo, check_key, without_odd_names
+from server.bucket import (
+    PIECE_BYTES,
+    Bucket,
+    BucketRefused,
+    NoSuchObject,
+    ObjectExists,
+    ObjectInfo,
+    check_key,
+    without_odd_names,
+)
 from server.buckets import remote
 from server.errors import Misconfigured
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
     from types_boto3_s3 import S3Client
     from types_boto3_s3.type_defs import ListObjectsV2RequestTypeDef
 
@@ -58,7 +68,7 @@ def opened(
         yield S3Bucket(client, parts.netloc, sleep=sleep)
 
 
-class S3Bucket:
+class S3Bucket(Bucket):
     """A bucket behind an S3 client, which the caller closes. Threads may share it."""
 
     def __init__(
@@ -92,10 +102,10 @@ class S3Bucket:
         if "ETag" not in stored:
             raise remote.stranger("S3 server")
 
-    def get(self, key: str, bytes_max: int) -> bytes:
-        """Return an object's bytes; raise NoSuchObject, ObjectTooLarge or InvalidKey."""
+    def open(self, key: str) -> AbstractContextManager[Iterator[bytes]]:
+        """Give an object's bytes piece by piece; raise NoSuchObject or InvalidKey."""
         check_key(key)
-        return self._ask(self._read, key, bytes_max)
+        return remote.opened_patiently(self._patiently, lambda: self._begin(key))
 
     def version_of(self, key: str) -> str | None:
         """Return an object's version, or None when there is no such object; raise InvalidKey."""
@@ -124,11 +134,13 @@ class S3Bucket:
                 where.get("ContinuationToken"), page.get("NextContinuationToken")
             )
 
-    def _read(self, key: str, bytes_max: int) -> bytes:
-        answer = self._client.get_object(Bucket=self.name, Key=key)
+    @contextmanager
+    def _begin(self, key: str) -> Iterator[Iterator[bytes]]:
+        with _errors_sorted():
+            answer = self._client.get_object(Bucket=self.name, Key=key)
         with closing(answer["Body"]) as body:
-            # To its end, which is where a cut is noticed.
-            return remote.join_within(body.iter_chunks(), bytes_max)
+            remote.refuse_endless(answer["ResponseMetadata"]["HTTPHeaders"])
+            yield _pieces(body)
 
     def _ask(
         self, operation: Callable[_Arguments, _Answer], *args: _Arguments.args, **kwargs: _Arguments.kwargs
@@ -138,6 +150,11 @@ class S3Bucket:
                 return operation(*args, **kwargs)
 
         return self._patiently(once)
+
+
+def _pieces(body: "StreamingBody") -> Iterator[bytes]:
+    with _errors_sorted():
+        yield from body.iter_chunks(PIECE_BYTES)  # to its end, which is where a cut is noticed
 
 
 def _client(endpoint: str | None, region: str, environment: Mapping[str, str]) -> "S3Client":

@@ -11,7 +11,7 @@ bytes of the one that ends last stay.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, quote
 
@@ -19,7 +19,7 @@ import httpx
 import msgspec
 import tenacity
 
-from server.bucket import BucketRefused, NoSuchObject, ObjectExists, ObjectInfo, check_key, without_odd_names
+from server.bucket import Bucket, BucketRefused, NoSuchObject, ObjectExists, ObjectInfo, check_key, without_odd_names
 from server.buckets import remote
 from server.errors import Misconfigured
 
@@ -89,7 +89,7 @@ def opened(
         yield SupabaseBucket(client, parts.path.removeprefix("/"), sleep=sleep)
 
 
-class SupabaseBucket:
+class SupabaseBucket(Bucket):
     """A bucket behind a client that carries the key, and that the caller closes. Threads may share it."""
 
     def __init__(
@@ -119,11 +119,11 @@ class SupabaseBucket:
         path = self._path("/object", key)
         _decoded(self._ask("POST", path, content=body, headers={"Content-Type": content_type}), _Stored)
 
-    def get(self, key: str, bytes_max: int) -> bytes:
-        """Return an object's bytes; raise NoSuchObject, ObjectTooLarge or InvalidKey."""
+    def open(self, key: str) -> AbstractContextManager[Iterator[bytes]]:
+        """Give an object's bytes piece by piece; raise NoSuchObject or InvalidKey."""
         # The other read route takes an expired key for no key, and says that the object is not there.
         path = self._path("/object/authenticated", key)
-        return self._patiently(self._read, path, bytes_max)
+        return remote.opened_patiently(self._patiently, lambda: self._begin(path))
 
     def version_of(self, key: str) -> str | None:
         """Return an object's version, or None when there is no such object; raise InvalidKey."""
@@ -159,22 +159,21 @@ class SupabaseBucket:
         """Send a request whose answer is small, and return a success."""
 
         def once() -> httpx.Response:
-            try:
-                response = self._client.request(method, path, **request)
-            except httpx.RequestError as error:
-                raise remote.silence(error) from None
-            return self._success(response)
+            with _silence_named():
+                return self._success(self._client.request(method, path, **request))
 
         return self._patiently(once)
 
-    def _read(self, path: str, bytes_max: int) -> bytes:
-        try:
-            with self._client.stream("GET", path) as response:
-                if response.status_code != 200:
+    @contextmanager
+    def _begin(self, path: str) -> Iterator[Iterator[bytes]]:
+        with _silence_named():
+            response = self._client.send(self._client.build_request("GET", path), stream=True)
+        with closing(response):
+            if response.status_code != 200:
+                with _silence_named():
                     response.read()
-                return remote.join_within(self._success(response).iter_raw(), bytes_max)
-        except httpx.RequestError as error:
-            raise remote.silence(error) from None
+            remote.refuse_endless(self._success(response).headers)
+            yield _pieces(response)
 
     def _success(self, response: httpx.Response) -> httpx.Response:
         if response.status_code == 200:
@@ -191,6 +190,19 @@ class SupabaseBucket:
         if refusal.code == "KeyAlreadyExists":
             raise ObjectExists
         raise remote.refusal(status, refusal.code)
+
+
+@contextmanager
+def _silence_named() -> Iterator[None]:
+    try:
+        yield
+    except httpx.RequestError as error:
+        raise remote.silence(error) from None
+
+
+def _pieces(response: httpx.Response) -> Iterator[bytes]:
+    with _silence_named():
+        yield from response.iter_raw()
 
 
 def _decoded(response: httpx.Response, kind: type[_Answer]) -> _Answer:

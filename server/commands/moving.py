@@ -12,11 +12,10 @@ import typer
 
 from server import importing, supervisor
 from server.buckets import open_bucket
-from server.commands.options import AsJson, BucketUrl, Data, DatabaseUrl, Watch, repeat
+from server.commands.options import AsJson, BucketUrl, Data, DatabaseUrl, Watch, progress_bar, repeat, say_loaded
 from server.config import find_bucket, find_database, now
 from server.database import open_pool
 from server.etl import TargetResult, run_etl
-from server.loader import LoadSummary
 from server.loader import load as load_objects
 
 
@@ -45,29 +44,40 @@ def load(
     ):
         if watch:
             step = supervisor.loading(pool, opened, lambda: None)
-            repeat("loader", lambda: _say_loaded(step(), as_json, quiet=True), supervisor.LOADER_INTERVAL_S)
+            repeat("loader", lambda: say_loaded(step(), as_json, quiet=True), supervisor.LOADER_INTERVAL_S)
         else:
-            _say_loaded(load_objects(pool, opened, today=now().date(), day=day, sweep=sweep), as_json)
+            with progress_bar("loading") as progress:
+                summary = load_objects(pool, opened, today=now().date(), day=day, sweep=sweep, progress=progress)
+            say_loaded(summary, as_json)
 
 
 def import_(
-    paths: Annotated[list[Path], typer.Argument(help="Folders or files that 'scout-agent export' wrote.")],
+    paths: Annotated[list[Path], typer.Argument(help="Folders, files or zips.", metavar="PATH")],
     *,
+    add_devices: Annotated[
+        bool, typer.Option("--add-devices", help="Let in devices that are not known yet; see --dry-run first.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and change nothing.")] = False,
     data: Data = None,
     database_url: DatabaseUrl = None,
     bucket: BucketUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take sales from a USB stick into bucket and bronze. Safe to repeat; what came another way is known.
+    """Take sales from a USB stick, or older devices' files, into bucket and bronze.
 
-    Says what is missing, damaged or refused, with exit status 1, and takes the rest.
+    What 'scout-agent export' wrote is known by its place. Else, .json and .jsonl files (also .gz and .zst) are taken
+    for the device whose folder they lie in, such as scoutpi-0002/2026/sale-17.json, also within zips. Safe to repeat,
+    and to break off: what came before, or another way, is known. Says what is missing, damaged or refused, with exit
+    status 1, and takes the rest.
     """
     with (
         open_bucket(find_bucket(data, bucket, os.environ), os.environ) as opened,
         open_pool(find_database(data, database_url, os.environ)) as pool,
+        progress_bar("importing") as progress,
     ):
-        imported = importing.import_paths(pool, opened, paths, dry_run=dry_run)
+        imported = importing.import_paths(
+            pool, opened, paths, dry_run=dry_run, add_devices=add_devices, progress=progress
+        )
     _say_imported(imported, as_json)
     if imported.problems:
         raise typer.Exit(1)
@@ -82,16 +92,6 @@ def etl(data: Data = None, database_url: DatabaseUrl = None, watch: Watch = Fals
             _say_moved(run_etl(pool), as_json)
 
 
-def _say_loaded(summary: LoadSummary, as_json: bool, quiet: bool = False) -> None:
-    if quiet and not any(asdict(summary).values()):
-        return
-    if as_json:
-        typer.echo(json.dumps(asdict(summary)))
-    else:
-        typer.echo(", ".join(f"{count} {word}" for word, count in asdict(summary).items()))
-    sys.stdout.flush()
-
-
 def _say_imported(imported: importing.Imported, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(asdict(imported)))
@@ -99,12 +99,18 @@ def _say_imported(imported: importing.Imported, as_json: bool) -> None:
     for problem in imported.problems:
         typer.echo(f"{problem.kind}: {problem.path!r}: {problem.reason}", err=True)
     would = "would be " if imported.dry_run else ""
+    for device_id, objects in imported.devices.items():
+        is_new = f"  {would}added" if device_id in imported.devices_added else ""
+        typer.echo(f"{device_id:<24}{objects:>9,} objects{is_new}")
     typer.echo(
-        f"{imported.objects} good objects with {imported.rows} sales, {imported.stored} {would}new in the bucket; "
-        f"{imported.loaded_before} objects loaded before, {imported.loaded} now, {imported.waiting} "
-        f"waiting: {imported.accepted} sales new, {imported.duplicates} known already, {imported.rejected} refused; "
-        f"{len(imported.problems)} problems"
+        f"{imported.objects:,} good objects with {imported.rows:,} sales, {imported.stored:,} {would}new in the bucket"
     )
+    if not imported.dry_run:
+        typer.echo(
+            f"{imported.loaded_before:,} objects loaded before, {imported.loaded:,} now, {imported.waiting:,} waiting: "
+            f"{imported.accepted:,} sales new, {imported.duplicates:,} known already, {imported.rejected:,} refused"
+        )
+    typer.echo(f"{imported.left_alone:,} files of other kinds left alone; {len(imported.problems):,} problems")
 
 
 def _say_moved(results: list[TargetResult], as_json: bool, quiet: bool = False) -> None:

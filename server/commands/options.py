@@ -1,15 +1,20 @@
-"""What the commands share: the options that recur, and how a loop runs until it is stopped."""
+"""What the commands share: the options that recur, what they print alike, and how a loop runs until stopped."""
 
+import json
 import os
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from server.buckets import URLS
 from server.config import find_data
+from server.loader import LoadSummary
 from server.loop import Loop
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
@@ -35,6 +40,8 @@ Open = Annotated[
     bool,
     typer.Option("--open", help="Also take sales without a token from programs on this machine. For trying it out."),
 ]
+Device = Annotated[str | None, typer.Option(help="Only this device's.", show_default=False)]
+Limit = Annotated[int, typer.Option("--limit", min=1, help="How many at most.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Go on until stopped, looking every few seconds.")]
 
@@ -44,9 +51,39 @@ def directory_of(data: Path | None, database_url: str | None) -> Path | None:
     return None if database_url else find_data(data, os.environ)
 
 
+@contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Show so many done of so many as a bar: on a terminal, from the first call on, and nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _of: None
+        return
+    with ExitStack() as ending:
+        bar: Any = None
+
+        def show(done: int, of: int) -> None:
+            nonlocal bar
+            if bar is None:
+                bar = ending.enter_context(typer.progressbar(length=of, label=label, file=sys.stderr))
+            bar.length = of
+            bar.update(done - bar.pos)
+
+        yield show
+
+
 def repeat(name: str, step: Callable[[], object], interval_s: float) -> None:
     """Run a loop until SIGTERM or SIGINT."""
     # Blocked before the loop's thread begins, so that they wait here.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     with Loop(name, step, interval_s):
         signal.sigwait(STOPPING)
+
+
+def say_loaded(summary: LoadSummary, as_json: bool, quiet: bool = False) -> None:
+    """Print what a run of the loader did; with `quiet`, nothing when it did nothing."""
+    if quiet and not any(asdict(summary).values()):
+        return
+    if as_json:
+        typer.echo(json.dumps(asdict(summary)))
+    else:
+        typer.echo(", ".join(f"{count} {word}" for word, count in asdict(summary).items()))
+    sys.stdout.flush()

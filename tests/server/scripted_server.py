@@ -9,13 +9,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass(frozen=True)
 class Answer:
-    """What one request gets. A `cut` answer ends before its announced length, a `dropped` one never begins."""
+    """What one request gets. A `cut` answer ends before its announced length, a `dropped` one never begins.
+
+    Of one whose length is not `announced`, the connection's end is the end.
+    """
 
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     cut: bool = False
     dropped: bool = False
+    announced: bool = True
 
 
 DROPPED = Answer(dropped=True)
@@ -49,7 +53,8 @@ def scripted_server() -> Iterator[Script]:
             if answer.dropped:
                 return
             self.send_response(answer.status)
-            headers = {"Content-Length": str(len(answer.body) + answer.cut)} | answer.headers
+            length = {"Content-Length": str(len(answer.body) + answer.cut)} if answer.announced else {}
+            headers = length | answer.headers
             for name, value in headers.items():
                 self.send_header(name, value)
             self.end_headers()

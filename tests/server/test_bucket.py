@@ -11,7 +11,7 @@ import pytest
 from bucket_forms import FORMS, Form
 from structlog.testing import capture_logs
 
-from server.bucket import BucketRefused, InvalidKey, NoSuchObject, ObjectExists, ObjectTooLarge
+from server.bucket import Bucket, BucketRefused, InvalidKey, NoSuchObject, ObjectExists, ObjectTooLarge
 
 KEY = "2026-01-20/pi-05/data.jsonl"
 ROOM = 1 << 30
@@ -71,13 +71,42 @@ def test_an_object_of_any_size_comes_back(form: Form, body: bytes) -> None:
     assert form.bucket.get(KEY, len(body)) == body
 
 
+def opened(bucket: Bucket, key: str) -> None:
+    """Open an object and read none of it."""
+    with bucket.open(key):
+        pass
+
+
+def test_an_object_is_read_in_small_pieces(form: Form) -> None:
+    """However large it is, little of it is held at a time."""
+    body = random.Random(6).randbytes(5_000_000)
+    form.bucket.put_new(KEY, body)
+    with form.bucket.open(KEY) as pieces:
+        read = list(pieces)
+
+    assert b"".join(read) == body
+    assert max(map(len, read)) <= 256 * 1024
+
+
+def test_a_reader_may_stop_anywhere(form: Form) -> None:
+    """More often than there are connections, and the next one reads from the beginning."""
+    form.bucket.put_new(KEY, random.Random(7).randbytes(3_000_000))
+    for _ in range(50):
+        with form.bucket.open(KEY) as pieces:
+            next(pieces)
+
+    with pytest.raises(KeyError, match="the reader's own"), form.bucket.open(KEY):
+        raise KeyError("the reader's own")
+    assert len(form.bucket.get(KEY, ROOM)) == 3_000_000
+
+
 def test_a_hostile_key_is_refused_everywhere(form: Form) -> None:
     """Nothing is written, read or looked at under it."""
     for key in REFUSED_KEYS.values():
         with pytest.raises(InvalidKey):
             form.bucket.put_new(key, b"")
         with pytest.raises(InvalidKey):
-            form.bucket.get(key, ROOM)
+            opened(form.bucket, key)
         with pytest.raises(InvalidKey):
             form.bucket.version_of(key)
     assert keys(form) == []
@@ -136,7 +165,7 @@ def test_what_is_not_there_is_said(form: Form) -> None:
     assert form.bucket.version_of(KEY) is None
     assert keys(form, "2026-01-20/") == []
     with pytest.raises(NoSuchObject):
-        form.bucket.get(KEY, ROOM)
+        opened(form.bucket, KEY)
 
 
 def test_an_object_that_is_gone_is_not_there(form: Form) -> None:
@@ -211,4 +240,4 @@ def test_every_form_runs_every_case(request: pytest.FixtureRequest, name: str) -
     ran = Counter(item.originalname for item in here if item.callspec.params["form"] == name)
 
     assert ran == shared
-    assert ran.total() >= 14
+    assert ran.total() >= 16

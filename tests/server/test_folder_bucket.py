@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 from test_bucket import KEY, REFUSED_KEYS, ROOM
 
-from server.bucket import InvalidKey, NoSuchObject, ObjectExists, check_key
+from server.bucket import PIECE_BYTES, BucketFault, InvalidKey, NoSuchObject, ObjectExists, check_key
 from server.buckets.folder import FolderBucket
 
 
@@ -29,6 +29,16 @@ def test_a_hostile_key_is_refused_everywhere(bucket: FolderBucket, key: str) -> 
     with pytest.raises(InvalidKey):
         bucket.version_of(key)
     assert sorted(parent.rglob("*")) == before
+
+
+def test_an_object_that_becomes_shorter_while_it_is_read_is_a_fault(bucket: FolderBucket) -> None:
+    """Somebody writes at its place: what was read never looks whole."""
+    bucket.put_new(KEY, bytes(3 * PIECE_BYTES))
+    with bucket.open(KEY) as pieces:
+        assert len(next(pieces)) == PIECE_BYTES
+        os.truncate(bucket.folder / KEY, PIECE_BYTES)
+        with pytest.raises(BucketFault, match="became shorter"):
+            list(pieces)
 
 
 @given(st.text(max_size=30) | st.lists(st.sampled_from(["..", ".", "", "a", "~incoming", "a.b"])).map("/".join))

@@ -3,6 +3,7 @@
 import gzip
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
@@ -108,6 +109,10 @@ class Interrupted:
     def put_new(self, key: str, body: bytes) -> None:
         """As it is."""
         self.bucket.put_new(key, body)
+
+    def open(self, key: str) -> AbstractContextManager[Iterator[bytes]]:
+        """As it is."""
+        return self.bucket.open(key)
 
     def get(self, key: str, bytes_max: int) -> bytes:
         """As it is."""

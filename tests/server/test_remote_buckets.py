@@ -15,7 +15,7 @@ from supabase_stand_in import BASE, SERVICE_KEY, StandIn
 
 from server.bucket import Bucket, BucketFault, BucketRefused, BucketUnavailable, NoSuchObject, ObjectExists
 from server.buckets import s3, supabase
-from server.buckets.remote import TRIES_MAX, WAIT_S_MAX
+from server.buckets.remote import HEAD_BYTES, TRIES_MAX, WAIT_S_MAX
 from server.buckets.s3 import S3Bucket
 from server.buckets.supabase import SupabaseBucket
 
@@ -74,13 +74,13 @@ def use_of(bucket: Bucket) -> dict[str, Callable[[], object]]:
     return {
         "check": bucket.check,
         "put_new": lambda: bucket.put_new(KEY, b"body"),
-        "get": lambda: bucket.get(KEY, ROOM),
+        "open": lambda: bucket.get(KEY, ROOM),
         "version_of": lambda: bucket.version_of(KEY),
         "list": lambda: list(bucket.list("")),
     }
 
 
-USES = ["check", "put_new", "get", "version_of", "list"]
+USES = ["check", "put_new", "open", "version_of", "list"]
 
 
 def test_what_passes_is_tried_again(far: Far) -> None:
@@ -93,6 +93,36 @@ def test_what_passes_is_tried_again(far: Far) -> None:
     assert len(far.script.requests) == 12
     assert len(far.slept) == 8
     assert all(0 <= wait_s <= WAIT_S_MAX for wait_s in far.slept)
+
+
+LONG = b"sales" * 1_000_000
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        Answer(body=LONG, cut=True),
+        Answer(body=b"7FFFFFFF\r\n" + LONG, headers={"Transfer-Encoding": "chunked"}, announced=False),
+    ],
+    ids=["of a given length", "in chunks"],
+)
+def test_an_object_cut_after_much_of_it_was_handed_on_is_a_fault(far: Far, cut: Answer) -> None:
+    """It never looks whole, and nothing is read twice: whoever took the beginning must forget it."""
+    far.script.answers[:] = [cut]
+    read: list[int] = []
+    with pytest.raises(BucketUnavailable), far.bucket.open(KEY) as pieces:
+        read.extend(map(len, pieces))
+
+    assert HEAD_BYTES <= sum(read) <= len(LONG)
+    assert len(far.script.requests) == 1
+
+
+def test_an_object_of_which_nobody_says_the_length_is_not_taken(far: Far) -> None:
+    """Where the connection's end is the object's, a cut can't be told."""
+    far.script.answers[:] = [Answer(body=b"sal", announced=False)]
+
+    with pytest.raises(BucketUnavailable, match="without its length"):
+        far.bucket.get(KEY, ROOM)
 
 
 @pytest.mark.parametrize("use", USES)

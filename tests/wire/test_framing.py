@@ -1,6 +1,7 @@
 """Bodies divided into transactions."""
 
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import example, given, settings
@@ -56,6 +57,37 @@ def test_the_elements_of_an_array_come_back_with_the_lines_on_which_they_begin(
     body += b"]" + blank
 
     assert list(split_body(body)) == expected
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text('[]{}",:\\ a'),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('[]{}",:\\ a'), inner, max_size=3),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(VALUES, max_size=6), st.sampled_from([None, 0, 1]))
+def test_the_elements_of_an_array_may_be_anything(values: list[object], indent: int | None) -> None:
+    """Brackets, quotes and commas within texts end nothing."""
+    body = json.dumps(values, indent=indent).encode()
+
+    assert [json.loads(piece.text) for piece in split_body(body)] == values
+
+
+def test_an_array_is_divided_in_little_memory() -> None:
+    """Beside the body only what is asked for: a file of hostile commas is no bomb."""
+    body = b"[" + b"1," * 300_000 + b"1]"
+    tracemalloc.start()
+    count = sum(1 for _ in split_body(body))
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert count == 300_001
+    assert peak_bytes < 100_000
 
 
 @settings(deadline=None)

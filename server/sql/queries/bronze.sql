@@ -11,11 +11,15 @@ create temporary table if not exists staged (
     clock text,
     boot text,
     mono_ms bigint,
-    payload text not null,
+    payload text,
     extra text,
     claimed_device_id text,
     object_key text not null,
-    line integer not null
+    line integer not null,
+    -- Of a refused line, which has no payload.
+    place integer,
+    reason text,
+    raw bytea
 ) on commit delete rows;
 delete from pg_temp.staged;
 
@@ -40,11 +44,15 @@ for update of files
 -- next_load -- the number of this transaction's load
 select nextval(pg_get_serial_sequence('scout_bronze.loads', 'load_id'))
 
--- stage -- the lines as they come
+-- stage -- the lines as they come, accepted and refused
 copy pg_temp.staged (
     file_id, device_id, epoch, seq, id, identity, captured_at, clock, boot, mono_ms, payload, extra,
-    claimed_device_id, object_key, line
+    claimed_device_id, object_key, line, place, reason, raw
 ) from stdin
+
+-- unstage -- forgets the lines of what turned out to be unreadable
+delete from pg_temp.staged
+where file_id = any(%(file_id)s::bigint[])
 
 -- merge -- lands what is new, in key order (crossed orders deadlock), and counts it per ledger row
 with landed as (
@@ -57,7 +65,8 @@ with landed as (
         raw_id, %(load_id)s, device_id, epoch, seq, id, identity, captured_at, clock, boot, mono_ms, payload,
         extra, claimed_device_id, object_key, line
     from pg_temp.staged
-    where not exists (
+    where reason is null
+        and not exists (
             select
             from scout_bronze.retired
             where retired.device_id = staged.device_id
@@ -82,28 +91,26 @@ group by file_id
 insert into scout_bronze.loads (load_id, rows) overriding system value values (%(load_id)s, %(rows)s)
 
 -- quarantine_lines -- holds what was refused as data; a second copy of it is held already
-insert into scout_bronze.quarantine (file_id, kind, device_id, epoch, seq, line, reason, raw, identity)
-select file_id, 'line', device_id, epoch, seq, line, reason, raw, identity
-from unnest(
-    %(file_id)s::bigint[], %(device_id)s::text[], %(epoch)s::text[], %(seq)s::bigint[], %(line)s::integer[],
-    %(reason)s::text[], %(raw)s::bytea[], %(identity)s::bytea[]
-) as refused (file_id, device_id, epoch, seq, line, reason, raw, identity)
-order by device_id, identity
+insert into scout_bronze.quarantine (file_id, kind, device_id, epoch, seq, line, place, reason, raw, identity)
+select file_id, 'line', device_id, epoch, seq, line, place, reason, raw, identity
+from pg_temp.staged
+where reason is not null
+order by device_id, identity, raw_id
 on conflict (device_id, identity) do nothing
 
--- settle_files -- the ledger rows of what is now held
+-- settle_files -- the ledger rows of what is now held; what is loaded once more still brought what it brought
 update scout_bronze.files
 set state = 'loaded',
     loaded_at = now(),
-    load_id = held.load_id,
+    load_id = coalesce(held.load_id, files.load_id),
     epoch = held.epoch,
     first_seq = held.first_seq,
     last_seq = held.last_seq,
     sha256 = held.sha256,
     bytes = held.bytes,
     lines = held.lines,
-    accepted = held.accepted,
-    duplicates = held.duplicates,
+    accepted = greatest(held.accepted, files.accepted),
+    duplicates = greatest(held.duplicates - greatest(files.accepted - held.accepted, 0), 0),
     rejected = held.rejected,
     reason = null,
     retry_at = null

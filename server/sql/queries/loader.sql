@@ -20,8 +20,16 @@ where not exists (
 order by key, version
 on conflict (bucket, key, version) do nothing
 
+-- waiting -- how many objects there are to claim
+select count(*)
+from scout_bronze.files
+where state = 'found'
+    and bucket = %(bucket)s
+    and (retry_at is null or retry_at <= now())
+    and starts_with(key, %(prefix)s)
+
 -- claim -- objects to load that no other loader is at, held until the end of the transaction
-select file_id, key, version, device_id, coalesce(bytes, 0)
+select file_id, key, version, device_id, coalesce(bytes, 0), captured_at
 from scout_bronze.files
 where state = 'found'
     and bucket = %(bucket)s
@@ -32,10 +40,13 @@ limit %(objects_max)s
 for update skip locked
 
 -- claim_one -- the same, one object
-select file_id, key, version, device_id, coalesce(bytes, 0)
+select file_id, key, version, device_id, coalesce(bytes, 0), captured_at
 from scout_bronze.files
 where file_id = %(file_id)s and state = 'found'
 for update skip locked
+
+-- take_time -- lets a COPY last as long as the bucket takes to give its objects, until the end of the transaction
+set local statement_timeout = 0
 
 -- postpone -- counts a failed try; the next is due after a minute, then two, four, at most a day
 update scout_bronze.files

@@ -7,7 +7,7 @@ with delivered as (
         device_id,
         count(*) filter (where state = 'found') as files_waiting,
         count(*) filter (where state = 'loaded') as files_loaded,
-        count(*) filter (where state = 'quarantined') as files_quarantined,
+        count(*) filter (where state = 'quarantined' and not is_discarded) as files_quarantined,
         sum(accepted) as rows_loaded,
         sum(duplicates) as rows_duplicate,
         sum(rejected) as rows_refused,
@@ -16,10 +16,26 @@ with delivered as (
         sum(accepted) filter (where loaded_at > now() - interval '1 day') as rows_last_day,
         min(loaded_at) as first_loaded_at,
         max(loaded_at) as last_loaded_at,
-        (array_agg(reason order by file_id desc) filter (where reason is not null))[1] as file_error
+        (array_agg(reason order by file_id desc) filter (where reason is not null and not is_discarded))[1] as file_error
     from scout_bronze.files
+    cross join lateral (
+        select files.state = 'quarantined' and exists (
+            select
+            from scout_bronze.quarantine
+            where quarantine.file_id = files.file_id and kind = 'object' and outcome = 'discarded'
+        ) as is_discarded
+    ) as judged
     group by device_id
 ),
+
+-- Lines that were refused, and that an operator then made rows of.
+replayed as (
+    select device_id, sum(replayed_rows) as rows_replayed, count(*) as lines_replayed
+    from scout_bronze.quarantine
+    where outcome = 'replayed' and kind = 'line'
+    group by device_id
+),
+
 waiting as (
     select
         raw.device_id,
@@ -36,9 +52,9 @@ select
     coalesce(delivered.files_waiting, 0) as files_waiting,
     coalesce(delivered.files_loaded, 0) as files_loaded,
     coalesce(delivered.files_quarantined, 0) as files_quarantined,
-    coalesce(delivered.rows_loaded, 0) as rows_loaded,
+    coalesce(delivered.rows_loaded, 0) + coalesce(replayed.rows_replayed, 0) as rows_loaded,
     coalesce(delivered.rows_duplicate, 0) as rows_duplicate,
-    coalesce(delivered.rows_refused, 0) as rows_refused,
+    coalesce(delivered.rows_refused, 0) - coalesce(replayed.lines_replayed, 0) as rows_refused,
     coalesce(delivered.rows_last_minute, 0) as rows_last_minute,
     coalesce(delivered.rows_last_hour, 0) as rows_last_hour,
     coalesce(delivered.rows_last_day, 0) as rows_last_day,
@@ -49,6 +65,7 @@ select
     coalesce(waiting.load_error, delivered.file_error) as last_error
 from scout_edge.devices
 full join delivered using (device_id)
+left join replayed using (device_id)
 full join waiting using (device_id)
 order by device_id;
 comment on view scout_bronze.ingestion_status is

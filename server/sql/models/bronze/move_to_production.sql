@@ -12,9 +12,20 @@ begin
     with landed as materialized (
         select
             raw.*,
-            scout_bronze.payload_object(raw.payload) as object,
+            parsed.object,
+            case
+                -- Of an imported file: the older devices wrote into each sale when it was taken.
+                when raw.clock = 'file' then coalesce(
+                    scout.said_instant(parsed.object -> 'timestamp', scout.store_zone()),
+                    scout.said_instant(parsed.object -> 'captured_at', scout.store_zone()),
+                    scout.said_instant(parsed.object -> 'ts', scout.store_zone()),
+                    raw.captured_at
+                )
+                else raw.captured_at
+            end as taken_at,
             coalesce(device.source, raw.device_id) as source_id
         from scout_bronze.transactions_raw as raw
+        cross join lateral (select scout_bronze.payload_object(raw.payload) as object) as parsed
         left join scout_edge.devices as device using (device_id)
         where raw.load_id = any (loads)
         order by raw.raw_id
@@ -25,7 +36,7 @@ begin
             record_id, identity, clock, boot, mono_ms, line, claimed_device_id, payload_text
         )
         select
-            device_id, captured_at, object_key, object, ingested_at, raw_id, load_id, source_id, epoch, seq,
+            device_id, taken_at, object_key, object, ingested_at, raw_id, load_id, source_id, epoch, seq,
             id, identity, clock, boot, mono_ms, line, claimed_device_id,
             case when object is null then payload end
         from landed
@@ -40,7 +51,7 @@ begin
         )
         select
             object, source_id, ingested_at, raw_id, load_id, device_id, epoch, seq,
-            id, identity, captured_at, clock, boot, mono_ms, object_key, line, claimed_device_id,
+            id, identity, taken_at, clock, boot, mono_ms, object_key, line, claimed_device_id,
             case when object is null then payload end
         from landed
         on conflict (raw_id) do nothing
