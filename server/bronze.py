@@ -20,7 +20,8 @@ from typing import Any
 import psycopg
 
 from server.database import named_queries
-from server.reading import Content, Delivery, Line, Refused, Unreadable, Whole
+from server.expanding import Unreadable
+from server.reading import Content, Delivery, Line, Refused, Whole
 from wire.batch import BatchName, NotABatchName
 from wire.receipt import RejectedLine
 

@@ -21,8 +21,9 @@ from psycopg_pool import ConnectionPool
 from server.bucket import Bucket, ObjectExists, ObjectTooLarge
 from server.database import named_queries
 from server.errors import ServerError
+from server.expanding import Unreadable
 from server.loader import load_keys
-from server.reading import FOREIGN_BYTES_MAX, Unreadable, device_of, read_object
+from server.reading import FOREIGN_BYTES_MAX, device_of, read_object
 from server.stick import Found, Problem, Refused, Stick, key_of, look_through, read
 from wire.batch import BatchName, NotABatchName
 

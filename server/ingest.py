@@ -30,7 +30,8 @@ from server.body import read_body
 from server.bronze import Outcome
 from server.committer import Committer, Overloaded, Stopping
 from server.config import Limits
-from server.reading import Delivery, Unreadable, expand, read_batch, read_foreign
+from server.expanding import Unreadable, expand
+from server.reading import Delivery, read_batch, read_foreign
 from server.tokens import EDGE_UPLOADER, SERVICE_ROLE, Identity, bearer, device_known
 from wire.batch import BatchName, NotABatchName
 from wire.framing import RefusedBody

@@ -28,7 +28,8 @@ from psycopg_pool import ConnectionPool
 from server.bronze import Staging, batch_and_resend, columns, land, quarantine_object, staging
 from server.bucket import Bucket, BucketFault, InvalidKey, NoSuchObject, ObjectInfo
 from server.database import named_queries, transact
-from server.reading import FOREIGN_BYTES_MAX, Unreadable, content_of, device_of
+from server.expanding import Unreadable
+from server.reading import FOREIGN_BYTES_MAX, content_of, device_of
 from wire.batch import BatchName, NotABatchName
 
 # SQLSTATE classes of errors that say something of the server, its settings or the way to it, not of the data.

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from server.bucket import InvalidKey, check_key
 from server.errors import ServerError
-from server.reading import FOREIGN_BYTES_MAX, Delivery, Unreadable, device_of, read_object
+from server.expanding import Unreadable
+from server.reading import FOREIGN_BYTES_MAX, Delivery, device_of, read_object
 from wire.manifest import CHECKSUMS, MANIFEST, ManifestEntry, NotAManifestLine, from_line
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)

@@ -14,6 +14,7 @@ from deliveries import DAY, DEVICE, EPOCH, batch, jsonl_of, name_of, record
 from hypothesis import given
 from hypothesis import strategies as st
 
+from server.expanding import Unreadable, expand
 from server.lines import HEAD_BYTES
 from server.reading import (
     DOCUMENT_BYTES_MAX,
@@ -21,10 +22,8 @@ from server.reading import (
     Delivery,
     Line,
     Refused,
-    Unreadable,
     Whole,
     content_of,
-    expand,
     read_batch,
     read_foreign,
     read_object,
