@@ -6,7 +6,7 @@ Pure: nothing here knows a database or a bucket. May be relied on:
   as a whole, for nobody can say which lines are the device's own.
 - Whatever the bytes, they end with a Whole or are Unreadable. No reason quotes what a line holds.
 - However an object was cut into pieces, the same comes out. Memory does not grow with it: it is expanded and
-  divided as it comes, and what can't be (a JSON document, a line) has a limit.
+  divided as it comes, and what can't be (an array, a line) has a limit.
 """
 
 import hashlib
@@ -36,8 +36,8 @@ FOREIGN_BYTES_MAX = 256 * 1024 * 1024
 LINE_BYTES_MAX = 4 * 1024 * 1024
 """Of an object's line. A record's payload and its unknown fields have 1 MiB each at most."""
 
-DOCUMENT_BYTES_MAX = 32 * 1024 * 1024
-"""Expanded, of an object that is one JSON array or object: it can only be judged as a whole."""
+ARRAY_BYTES_MAX = 32 * 1024 * 1024
+"""Expanded, of an object that is one JSON array: whether it is one can only be said of the whole."""
 
 _CALLS_ITSELF_A_BATCH = re.compile(r"[0-9a-f]{16}-\d+-\d+-[0-9a-f]{16}[^/]*\.jsonl\.gz", re.IGNORECASE)
 
@@ -255,29 +255,30 @@ def _lines(text: Iterable[bytes]) -> Iterator[Piece | Refused]:
 
 
 def _lines_or_document(text: Iterator[bytes]) -> Iterator[Piece | Refused]:
-    """Divide what is JSONL, an array or one object, as `split_body` does; raise Unreadable for a large document."""
+    """Divide what is JSONL, an array or one object, as `split_body` does; raise Unreadable where it is too long."""
     body = bytearray()
     for piece in text:
         body += piece
         if len(body) > LINE_BYTES_MAX:
             break
-    if len(body) > LINE_BYTES_MAX and _begins_as_lines(bytes(body[:LINE_BYTES_MAX])):
-        yield from _lines(chain((bytes(body),), text))
+    else:
+        yield from _document(bytes(body))
         return
-    for piece in chain((b"",), text):
-        body += piece
-        if len(body) > DOCUMENT_BYTES_MAX:
-            raise Unreadable(
-                f"it is one JSON document of more than {DOCUMENT_BYTES_MAX} bytes: write it as JSONL, one "
-                "transaction a line, which may be larger"
-            )
-    yield from _document(bytes(body))
-
-
-def _begins_as_lines(head: bytes) -> bool:
-    """Whether a long text is JSONL, by its first line."""
-    first_line, newline, _ = head.removeprefix(BYTE_ORDER_MARK).lstrip(BLANK).partition(b"\n")
-    return bool(newline) and not first_line.startswith(b"[") and is_json(first_line)
+    head = bytes(body[:LINE_BYTES_MAX]).removeprefix(BYTE_ORDER_MARK).lstrip(BLANK)
+    if head.startswith(b"["):
+        for piece in chain((b"",), text):
+            body += piece
+            if len(body) > ARRAY_BYTES_MAX:
+                raise Unreadable(
+                    f"it is a JSON array of more than {ARRAY_BYTES_MAX} bytes: write it as JSONL, one transaction a "
+                    "line, which may be larger"
+                )
+        yield from _document(bytes(body))
+    else:
+        first_line, newline, _ = head.partition(b"\n")
+        if not newline or not is_json(first_line):
+            raise Unreadable("it is neither JSONL nor a JSON array, and too long for one transaction")
+        yield from _lines(chain((bytes(body),), text))
 
 
 def _document(body: bytes) -> Iterator[Piece | Refused]:

@@ -6,7 +6,7 @@ import json
 import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from itertools import repeat
+from itertools import chain, repeat
 
 import pytest
 import zstandard
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from server.expanding import Unreadable, expand
 from server.lines import HEAD_BYTES
 from server.reading import (
-    DOCUMENT_BYTES_MAX,
+    ARRAY_BYTES_MAX,
     LINE_BYTES_MAX,
     Delivery,
     Line,
@@ -351,14 +351,14 @@ def test_a_large_json_file_is_read_as_lines_where_it_is_lines() -> None:
     text = b"\xef\xbb\xbf\n " + b"\n".join(sales)
     lines = content_of(f"{FOLDER}/data.json", in_pieces(text, [100_000])).lines
 
-    assert len(text) > DOCUMENT_BYTES_MAX
+    assert len(text) > ARRAY_BYTES_MAX
     assert [line.payload for line in lines if isinstance(line, Line)] == sales
 
 
-def test_a_document_is_taken_up_to_its_limit_and_beyond_it_is_unreadable() -> None:
+def test_an_array_is_taken_up_to_its_limit_and_beyond_it_is_unreadable() -> None:
     """With what to do about it."""
     element = b'{"note":"%s"},' % (b"x" * 500_000)
-    count = DOCUMENT_BYTES_MAX // len(element)
+    count = ARRAY_BYTES_MAX // len(element)
     taken = b"[" + (element * count)[:-1] + b"]"
     refused = b"[" + element * (count + 1)
 
@@ -367,6 +367,15 @@ def test_a_document_is_taken_up_to_its_limit_and_beyond_it_is_unreadable() -> No
         list(
             content_of(f"{FOLDER}/data.json", in_pieces(refused, [random.randrange(1, 10**6) for _ in range(9)])).lines
         )
+
+
+@pytest.mark.parametrize("body", [b'{\n"a":"%s"}', b'{"a":"%s"\n}', b"%s"], ids=["open", "shut", "nothing"])
+def test_a_long_text_that_is_neither_lines_nor_an_array_is_unreadable(body: bytes) -> None:
+    """Before it is held: no transaction is that long."""
+    endless = chain([body % (b"x" * LINE_BYTES_MAX)], repeat(b"x" * 1_000_000))
+
+    with pytest.raises(Unreadable, match="neither JSONL nor a JSON array"):
+        list(content_of(f"{FOLDER}/data.json", endless).lines)
 
 
 def test_a_transaction_with_an_id_is_the_same_in_every_file() -> None:
