@@ -6,7 +6,7 @@ import json
 import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 
 import pytest
 import zstandard
@@ -298,6 +298,18 @@ def test_however_a_batch_is_cut_it_is_the_same(rows: int, named: int, sizes: lis
     found = lines_or_reason(in_pieces(stored, sizes))
     assert found == lines_or_reason([stored])
     assert isinstance(found, list) == (rows == named)
+
+
+def test_of_a_batch_no_more_lines_are_given_than_its_name_says() -> None:
+    """The rest is counted alone, and then none of it is taken."""
+    _, jsonl = batch(range(1, 4))
+    jsonl += b"\n" * 1000
+    name = name_of(jsonl, 1, 3)
+    lines = content_of(name.key, [gzip.compress(jsonl)]).lines
+
+    assert [type(line) for line in islice(lines, 3)] == [Line] * 3
+    with pytest.raises(Unreadable, match="has 1003 lines, and its name says 3"):
+        next(lines)
 
 
 def test_lines_come_before_the_end_is_known() -> None:
