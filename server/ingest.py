@@ -32,9 +32,10 @@ from server.body import read_body
 from server.bronze import Outcome
 from server.committer import Committer, Overloaded, Stopping
 from server.config import Limits
+from server.expanding import Unreadable, expand
 from server.line_count import has_more_lines
 from server.rate import TOO_FAST, RateLimit
-from server.reading import Delivery, Unreadable, expand, read_batch, read_foreign
+from server.reading import Delivery, read_batch, read_foreign
 from server.tokenless import device_without_token
 from server.tokens import EDGE_UPLOADER, SERVICE_ROLE, Identity, bearer, device_known
 from wire.batch import BatchName, NotABatchName
