@@ -61,8 +61,9 @@ test-power: $(STAMP)  ## a hundred power cuts under load, and the controls (root
 	@# In a mount namespace of its own: a container that somebody starts meanwhile would hold the card mounted.
 	@unshare --mount $(BIN)/python -m pytest -m power
 
-bench: $(STAMP)  ## the ingest endpoint at 200 sales a second: p50, p90, p99
+bench: $(STAMP)  ## the ingest endpoint at 200 sales a second; finding new objects beside a million loaded ones
 	@$(BIN)/python bench/ingest.py
+	@$(BIN)/python bench/ledger_size.py
 
 bench-overload: $(STAMP)  ## twice what the server can take, for a minute
 	@SCOUT_TEST_OVERLOAD_S=60 $(BIN)/python -m pytest --quiet --capture=no tests/server/test_overload.py -k twice
