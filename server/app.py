@@ -14,9 +14,10 @@ request, without query string, headers or body; of an unexpected error it has th
 those may quote a sale.
 """
 
+import random
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from http import HTTPStatus
 from time import monotonic
@@ -35,6 +36,7 @@ from server.body import BodyStalled, BodyTooLarge
 from server.bucket import Bucket, BucketFault
 from server.committer import Committer
 from server.config import Limits
+from server.door import Door
 from server.heartbeat import heartbeat_routes
 from server.ingest import PATHS as INGEST_PATHS
 from server.ingest import ingest_routes
@@ -43,6 +45,7 @@ from server.metrics import metrics_routes
 from server.operator_api import health_routes, load_routes
 from server.pages.routes import Parts as PageParts
 from server.pages.routes import fleet_routes
+from server.rate import RateLimit
 from server.readiness import ready_routes
 from server.standing import Fleet
 from server.storage_api import storage_routes
@@ -68,10 +71,13 @@ class Parts:
     load_day: Callable[[date | None], LoadSummary]
     wake_loader: Callable[[], None]
     limits: Limits
+    is_open: bool = False  # whether posts without a token are taken from this machine
+    monotonic: Callable[[], float] = monotonic  # seconds from an arbitrary start
+    rng: random.Random = field(default_factory=random.Random)
 
 
-def create_app(parts: Parts) -> ASGIApp:
-    """Join the routes."""
+def create_app(parts: Parts, connections: Callable[[], int] = lambda: 0) -> ASGIApp:
+    """Join the routes behind the door. `connections` counts the open ones, where the HTTP server can tell."""
 
     def read_token(token: str) -> tokens.Identity:
         return tokens.read(token, parts.secret, parts.now())
@@ -94,18 +100,21 @@ def create_app(parts: Parts) -> ASGIApp:
         log.warning("bucket_unavailable", bucket=parts.bucket.name, reason=str(error))
         return _problem(503, str(error), {"Retry-After": str(parts.limits.retry_after_s)})
 
-    fleet = Fleet(parts.pool, monotonic)
-    uploads = storage_routes(authenticate, parts.bucket, parts.wake_loader, parts.limits)
-    traffic = Traffic({*INGEST_PATHS, *(route.path for route in uploads)}, monotonic)
+    rate = RateLimit(parts.limits.device_posts_per_s_max, parts.limits.device_posts_burst, parts.monotonic)
+    fleet = Fleet(parts.pool, parts.monotonic)
+    uploads = storage_routes(authenticate, parts.bucket, parts.wake_loader, parts.limits, rate)
+    traffic = Traffic({*INGEST_PATHS, *(route.path for route in uploads)}, parts.monotonic)
     pages = PageParts(parts.pool, fleet, traffic, parts.secret, parts.now, parts.limits, authenticate)
     application = Starlette(
         routes=[
-            *ingest_routes(authenticate, parts.pool, parts.committer, parts.limits, parts.now),
+            *ingest_routes(
+                authenticate, parts.pool, parts.committer, parts.limits, rate=rate, now=parts.now, is_open=parts.is_open
+            ),
             *uploads,
             *heartbeat_routes(authenticate, parts.pool, parts.wake_loader, parts.limits),
             *load_routes(authenticate, parts.load_day, parts.limits),
             *health_routes(parts.pool, parts.limits),
-            *ready_routes(parts.pool, parts.bucket, parts.limits, monotonic),
+            *ready_routes(parts.pool, parts.bucket, parts.limits, parts.monotonic),
             *metrics_routes(read_token, admit, traffic, fleet, lambda: parts.committer.waiting),
             *fleet_routes(pages),
         ],
@@ -120,7 +129,7 @@ def create_app(parts: Parts) -> ASGIApp:
         },
     )
     traffic.name(application.routes)
-    return _Logged(application, traffic)
+    return _Logged(Door(application, parts.limits, connections, parts.rng), traffic)
 
 
 class _Logged:

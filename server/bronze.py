@@ -20,7 +20,8 @@ from typing import Any
 import psycopg
 
 from server.database import named_queries
-from server.reading import Content, Delivery, Line, Refused, Unreadable, Whole
+from server.expanding import Unreadable
+from server.reading import Content, Delivery, Line, Refused, Whole
 from wire.batch import BatchName, NotABatchName
 from wire.receipt import RejectedLine
 
@@ -107,32 +108,29 @@ class Staging:
     """The staging table while it is open. What was taken whole is landed by `land`, and nothing else."""
 
     def __init__(self, copy: psycopg.Copy) -> None:
-        self.bytes = 0  # uncompressed
+        self.bytes = 0  # of payloads and refused lines, whatever becomes of them
         self.taken: list[_Taken] = []
         self.discarded: list[int] = []  # ledger rows of which some lines are staged
         self._copy = copy
 
     def take(self, file_id: int, content: Content) -> None:
         """Stage a content under its ledger row. After Unreadable, which reading may raise, take the next."""
+        lines = rejected = 0
         try:
-            self._stage(file_id, content)
+            for line in content.lines:
+                if isinstance(line, Line):
+                    lines += 1
+                    self.bytes += len(line.payload)
+                    self._copy.write_row(_accepted_row(file_id, content, line))
+                elif isinstance(line, Refused):
+                    rejected += 1
+                    self.bytes += len(line.raw)
+                    self._copy.write_row(_refused_row(file_id, content, line))
+                else:
+                    self.taken.append(_Taken(file_id, content.name, line, lines, rejected))
         except Unreadable:
             self.discarded.append(file_id)
             raise
-
-    def _stage(self, file_id: int, content: Content) -> None:
-        write_row = self._copy.write_row
-        lines = rejected = 0
-        for line in content.lines:
-            if isinstance(line, Line):
-                lines += 1
-                write_row(_accepted_row(file_id, content, line))
-            elif isinstance(line, Refused):
-                rejected += 1
-                write_row(_refused_row(file_id, content, line))
-            else:
-                self.bytes += line.bytes
-                self.taken.append(_Taken(file_id, content.name, line, lines, rejected))
 
 
 @contextmanager

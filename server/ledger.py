@@ -15,8 +15,8 @@ from psycopg_pool import ConnectionPool
 from server.bucket import Bucket, BucketFault, InvalidKey
 from server.database import named_queries, transact
 from server.errors import ServerError
+from server.expanding import Unreadable
 from server.loader import LoadSummary, check_object, load_keys
-from server.reading import Unreadable
 
 _QUERIES = named_queries("ledger")
 

@@ -28,7 +28,8 @@ from psycopg_pool import ConnectionPool
 from server.bronze import Staging, batch_and_resend, columns, land, quarantine_object, staging
 from server.bucket import Bucket, BucketFault, InvalidKey, NoSuchObject, ObjectInfo
 from server.database import named_queries, transact
-from server.reading import FOREIGN_BYTES_MAX, Unreadable, content_of, device_of
+from server.expanding import Unreadable
+from server.reading import FOREIGN_BYTES_MAX, content_of, device_of
 from wire.batch import BatchName, NotABatchName
 from wire.record import format_instant
 
@@ -47,7 +48,7 @@ class Limits:
 
     listed_max: int = 1000  # objects compared with the ledger at once: one page of a listing
     claim_objects_max: int = 200  # in one transaction: beyond, a commit costs next to nothing per object
-    claim_bytes_max: int = 32 * 1024 * 1024  # uncompressed, plus one object: so much is read again after a fault
+    claim_bytes_max: int = 32 * 1024 * 1024  # of lines, plus one object: so much is read again after a fault
     awaited_max: int = 1000  # names looked up in one run: across a network, half a minute's worth
     absent_s: float = 60.0  # an upload is answered before the object is listed
     resend_s: float = 3600.0  # a copy asked for that has not come by then is asked for under the next number

@@ -36,6 +36,10 @@ BucketUrl = Annotated[
     ),
 ]
 Listen = Annotated[str, typer.Option(help="HOST:PORT to answer on; port 0 takes a free one.")]
+Open = Annotated[
+    bool,
+    typer.Option("--open", help="Also take sales without a token from programs on this machine. For trying it out."),
+]
 Device = Annotated[str | None, typer.Option(help="Only this device's.", show_default=False)]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="How many at most.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -17,8 +17,9 @@ from psycopg_pool import ConnectionPool
 from server.bronze import Landed, Outcome, land, quarantine_object, staging, store
 from server.bucket import BucketUnavailable
 from server.database import transact
+from server.expanding import Unreadable
 from server.lines import HEAD_BYTES
-from server.reading import LINE_BYTES_MAX, Content, Delivery, Line, Refused, Unreadable, Whole, read_object
+from server.reading import LINE_BYTES_MAX, Content, Delivery, Line, Refused, Whole, read_object
 from wire.receipt import RejectedLine
 from wire.record import to_line
 

@@ -45,3 +45,15 @@ def test_of_a_line_that_is_too_long_little_is_held() -> None:
     assert isinstance(line, Overlong)
     assert (line.line_bytes, len(line.head)) == (30_000_000, HEAD_BYTES)
     assert peak_bytes < 500_000
+
+
+def test_a_piece_of_very_many_lines_is_divided_as_they_are_asked_for() -> None:
+    """What expands to millions of short lines is no bomb."""
+    piece = b"11\n" * 1_000_000
+    tracemalloc.start()
+    count = sum(1 for _ in lines_of([piece], 100))
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert count == 1_000_000
+    assert peak_bytes < 5_000_000

@@ -589,13 +589,25 @@ def test_a_claim_is_bounded_by_bytes_and_objects(
     pool: ConnectionPool, bucket: FolderBucket, connection: psycopg.Connection
 ) -> None:
     """More than fits into one transaction is loaded by the next, and none is left."""
-    limits = Limits(claim_bytes_max=500, claim_objects_max=5, listed_max=3)
+    limits = Limits(claim_bytes_max=100, claim_objects_max=5, listed_max=3)
     for first in range(1, 40, 2):
         put_batch(bucket, range(first, first + 2))
 
     assert load(pool, bucket, today=TODAY, limits=limits).loaded == 20
-    # A batch has about 380 bytes, so that two of them pass the limit.
+    # A batch has about 90 bytes of payload, so that two of them pass the limit.
     assert rows(connection, "select rows from scout_bronze.loads") == [(4,)] * 10
+
+
+def test_what_is_unreadable_after_many_lines_fills_a_claim_too(
+    pool: ConnectionPool, bucket: FolderBucket, connection: psycopg.Connection
+) -> None:
+    """Its lines lay in the database until the end: a folder full of bombs is not one transaction."""
+    for number in range(6):
+        put(bucket, f"{number}.jsonl.gz", gzip.compress(b'{"note":"%s"}\n' % (b"x" * 1000) * 10)[:-1])
+
+    with capture_logs():
+        assert load(pool, bucket, today=TODAY, limits=Limits(claim_bytes_max=15_000)).quarantined == 6
+    assert rows(connection, "select count(distinct xmin::text) from scout_bronze.quarantine") == [(3,)]
 
 
 def test_a_run_says_how_far_it_is(pool: ConnectionPool, bucket: FolderBucket) -> None:

@@ -6,7 +6,7 @@ import json
 import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from itertools import repeat
+from itertools import chain, islice, repeat
 
 import pytest
 import zstandard
@@ -14,17 +14,16 @@ from deliveries import DAY, DEVICE, EPOCH, batch, jsonl_of, name_of, record
 from hypothesis import given
 from hypothesis import strategies as st
 
+from server.expanding import Unreadable, expand
 from server.lines import HEAD_BYTES
 from server.reading import (
-    DOCUMENT_BYTES_MAX,
+    ARRAY_BYTES_MAX,
     LINE_BYTES_MAX,
     Delivery,
     Line,
     Refused,
-    Unreadable,
     Whole,
     content_of,
-    expand,
     read_batch,
     read_foreign,
     read_object,
@@ -301,6 +300,18 @@ def test_however_a_batch_is_cut_it_is_the_same(rows: int, named: int, sizes: lis
     assert isinstance(found, list) == (rows == named)
 
 
+def test_of_a_batch_no_more_lines_are_given_than_its_name_says() -> None:
+    """The rest is counted alone, and then none of it is taken."""
+    _, jsonl = batch(range(1, 4))
+    jsonl += b"\n" * 1000
+    name = name_of(jsonl, 1, 3)
+    lines = content_of(name.key, [gzip.compress(jsonl)]).lines
+
+    assert [type(line) for line in islice(lines, 3)] == [Line] * 3
+    with pytest.raises(Unreadable, match="has 1003 lines, and its name says 3"):
+        next(lines)
+
+
 def test_lines_come_before_the_end_is_known() -> None:
     """Of an object that never ends, too."""
     sales = (b'{"transaction_id":"t-%d"}\n' % number for number in range(10**9))
@@ -352,14 +363,14 @@ def test_a_large_json_file_is_read_as_lines_where_it_is_lines() -> None:
     text = b"\xef\xbb\xbf\n " + b"\n".join(sales)
     lines = content_of(f"{FOLDER}/data.json", in_pieces(text, [100_000])).lines
 
-    assert len(text) > DOCUMENT_BYTES_MAX
+    assert len(text) > ARRAY_BYTES_MAX
     assert [line.payload for line in lines if isinstance(line, Line)] == sales
 
 
-def test_a_document_is_taken_up_to_its_limit_and_beyond_it_is_unreadable() -> None:
+def test_an_array_is_taken_up_to_its_limit_and_beyond_it_is_unreadable() -> None:
     """With what to do about it."""
     element = b'{"note":"%s"},' % (b"x" * 500_000)
-    count = DOCUMENT_BYTES_MAX // len(element)
+    count = ARRAY_BYTES_MAX // len(element)
     taken = b"[" + (element * count)[:-1] + b"]"
     refused = b"[" + element * (count + 1)
 
@@ -368,6 +379,15 @@ def test_a_document_is_taken_up_to_its_limit_and_beyond_it_is_unreadable() -> No
         list(
             content_of(f"{FOLDER}/data.json", in_pieces(refused, [random.randrange(1, 10**6) for _ in range(9)])).lines
         )
+
+
+@pytest.mark.parametrize("body", [b'{\n"a":"%s"}', b'{"a":"%s"\n}', b"%s"], ids=["open", "shut", "nothing"])
+def test_a_long_text_that_is_neither_lines_nor_an_array_is_unreadable(body: bytes) -> None:
+    """Before it is held: no transaction is that long."""
+    endless = chain([body % (b"x" * LINE_BYTES_MAX)], repeat(b"x" * 1_000_000))
+
+    with pytest.raises(Unreadable, match="neither JSONL nor a JSON array"):
+        list(content_of(f"{FOLDER}/data.json", endless).lines)
 
 
 def test_a_transaction_with_an_id_is_the_same_in_every_file() -> None:
