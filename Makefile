@@ -12,12 +12,12 @@ UV_LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 need_root = if [ "$$(id -u)" != 0 ]; then echo "make $(1) needs root: run 'sudo make $(1)'" >&2; exit 1; fi
 
 # What `make test` leaves to the targets of their own.
-ELSEWHERE := root or service or power or s3
+ELSEWHERE := root or service or power or s3 or browser
 ifeq ($(shell command -v systemd-analyze),)
 ELSEWHERE += or analyze
 endif
 
-.PHONY: help demo test test-root test-service test-power test-s3 test-postgresql-15 bench bench-overload bench-idle install lint format lock clean
+.PHONY: help demo test test-root test-service test-power test-s3 test-browser test-postgresql-15 bench bench-overload bench-idle install lint format lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,12 +39,17 @@ demo: $(STAMP)  ## three tills, an outage, a kill: every sale in gold, to the ce
 test: $(STAMP)  ## unit, integration on a real PostgreSQL, end to end
 	@$(BIN)/python -m pytest -m "not ($(ELSEWHERE))"
 	@echo "not run here, each needs root: make test-root, make test-service (a real systemd), make test-power (power cuts)"
-	@echo "not run here either: make test-postgresql-15 (Debian's PostgreSQL 15), make test-s3 (Ceph's S3 server)"
+	@echo "not run here either: make test-postgresql-15 (Debian's PostgreSQL 15), make test-s3 (Ceph's S3 server), make test-browser (Chromium)"
 
 test-s3: $(STAMP)  ## the buckets against Ceph's S3 server, which Debian packages
 	@for program in radosgw radosgw-admin ceph ceph-mon ceph-osd; do command -v $$program >/dev/null || { \
 	echo "make test-s3 needs $$program: apt-get install --no-install-recommends radosgw ceph-mon ceph-osd" >&2; exit 1; }; done
 	@$(BIN)/python -m pytest -m s3
+
+test-browser: $(STAMP)  ## the operators' page in Chromium; SCOUT_TEST_SCREENSHOTS=FOLDER keeps what it looked like
+	@for program in chromium chromedriver; do command -v $$program >/dev/null || { \
+	echo "make test-browser needs $$program: apt-get install --no-install-recommends chromium chromium-driver" >&2; exit 1; }; done
+	@$(BIN)/python -m pytest -m browser
 
 test-root: $(STAMP)  ## the tests that need root
 	@$(call need_root,$@)
@@ -73,7 +78,7 @@ bench-idle: $(STAMP)  ## ten idle minutes: wake-ups, bytes written, memory by mo
 
 test-postgresql-15: $(STAMP)  ## the server's tests on Debian's PostgreSQL 15 (package postgresql-15)
 	@test -x /usr/lib/postgresql/15/bin/postgres || { echo "install Debian's package postgresql-15" >&2; exit 1; }
-	@SCOUT_POSTGRES_BIN=/usr/lib/postgresql/15/bin $(BIN)/python -m pytest -m "not (root or s3)" tests/server
+	@SCOUT_POSTGRES_BIN=/usr/lib/postgresql/15/bin $(BIN)/python -m pytest -m "not (root or s3 or browser)" tests/server
 
 lint: $(STAMP)  ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check .

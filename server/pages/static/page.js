@@ -35,36 +35,42 @@
     }
   };
 
-  const canBecome = (old, now) =>
-    old.nodeType === now.nodeType && old.nodeName === now.nodeName && (old.id || "") === (now.id || "");
+  const isAlike = (old, now) => old.nodeType === now.nodeType && old.nodeName === now.nodeName && !old.id;
+
+  // The child of ours that is to become this one: the one of its id, else the next one of its kind.
+  const counterpart = (parent, next, now) => {
+    if (now.id) return parent.querySelector(`:scope > [id="${CSS.escape(now.id)}"]`);
+    let old = next;
+    while (old && !isAlike(old, now)) old = old.nextSibling;
+    return old;
+  };
+
+  const become = (old, now) => {
+    if (old.isEqualNode(now)) return;
+    if (now.nodeType !== Node.ELEMENT_NODE) {
+      old.nodeValue = now.nodeValue;
+      return;
+    }
+    align(old, now);
+    if (!["textarea", "select"].includes(now.localName)) morph(old, now);
+  };
 
   const morph = (parent, wanted) => {
-    let old = parent.firstChild;
+    let next = parent.firstChild;
     for (const now of [...wanted.childNodes]) {
-      const known = now.id && parent.querySelector(`:scope > [id="${CSS.escape(now.id)}"]`);
-      if (known && known !== old) {
-        parent.insertBefore(known, old);
-        old = known;
-      }
-      if (!old || !canBecome(old, now)) {
-        parent.insertBefore(now, old);
+      const old = counterpart(parent, next, now);
+      if (!old) {
+        parent.insertBefore(now, next);
         continue;
       }
-      const next = old.nextSibling;
-      if (!old.isEqualNode(now)) {
-        if (now.nodeType !== Node.ELEMENT_NODE) {
-          old.nodeValue = now.nodeValue;
-        } else {
-          align(old, now);
-          if (!["textarea", "select"].includes(now.localName)) morph(old, now);
-        }
-      }
-      old = next;
+      if (old === next) next = next.nextSibling;
+      else parent.insertBefore(old, next);
+      become(old, now);
     }
-    while (old) {
-      const next = old.nextSibling;
-      old.remove();
-      old = next;
+    while (next) {
+      const after = next.nextSibling;
+      next.remove();
+      next = after;
     }
   };
 
