@@ -194,7 +194,9 @@ def conditions(device: Device, trouble: Trouble = NO_TROUBLE) -> tuple[Condition
     """Everything that can be said of a device, the most urgent first; never nothing."""
     if device.revoked_at:
         return (REVOKED,)
-    oldest_s = device.oldest_s or 0.0
+    # What is set aside waits for somebody, and not for a line.
+    is_on_its_way = device.waiting_rows or device.accepted_rows or not device.set_aside_rows
+    oldest_s = (device.oldest_s or 0.0) if is_on_its_way else 0.0
     is_silent = (device.silent_s or 0.0) > SILENT_AFTER_S
     holds = {
         MISSING: trouble.missing > 0,

@@ -202,7 +202,9 @@ def _sign_in_routes(parts: Parts) -> list[Route]:
         def begin() -> str:
             identity = parts.read_token(form.get("token", "").strip())
             with parts.pool.connection() as connection:
-                return session.begin(connection, parts.secret, identity, parts.now())
+                cookie = session.begin(connection, parts.secret, identity, parts.now())
+            log.info("signed_in", by=identity.subject, address=address)
+            return cookie
 
         if not session.is_from_here(request.headers):
             return render(views.sign_in(back, "This came from another site. Sign in here.", status=403))
@@ -218,7 +220,6 @@ def _sign_in_routes(parts: Parts) -> list[Route]:
             return render(views.sign_in(back, f"{refused}.", status=refused.http_status))
         except psycopg.OperationalError:
             return _unavailable(parts.limits)
-        log.info("signed_in")
         headers = {**HEADERS, "Set-Cookie": session.set_cookie(cookie, request.headers, request.url.scheme)}
         return RedirectResponse(back, 303, headers)
 

@@ -76,6 +76,12 @@ def test_a_wrong_clock_does_not_make_its_sales_older():
     assert Device.of_row(row_of(right)).oldest_s == Device.of_row(row_of(wrong)).oldest_s == 3600.0 + 30.0
 
 
+def test_what_is_set_aside_does_not_wait_for_a_line():
+    """What is set aside does not wait for a line: nothing else is said of it."""
+    assert states(Shop("pi-05", set_aside=2000, oldest_s=9e5)) == ["set-aside"]
+    assert states(Shop("pi-05", set_aside=2000, oldest_s=9e5, waiting=1)) == ["set-aside", "late"]
+
+
 def test_a_sale_grows_older_while_its_device_is_silent():
     """A sale grows older while its device is silent."""
     assert Device.of_row(row_of(Shop("pi-05", heard_s=7200.0, oldest_s=60.0))).oldest_s == 7260.0
