@@ -32,7 +32,7 @@ class Limits:
     device_posts_burst: int = 1000  # a drain after an outage: 2 million sales before the rate counts at all
     deliveries_under_way_max: int = 256  # single sales: half a second of work, or the stall of a disk
     calls_home_under_way_max: int = 256  # of their own, so that a flood of sales hides no device
-    operators_under_way_max: int = 32  # pages and metrics, which must show a flood while it lasts
+    operators_under_way_max: int = 16  # pages and metrics, which must show a flood: fewer than half of the threads
     bodies_bytes_max: int = 128 * MEBIBYTE  # of all requests together: 256 batches are a quarter of it
     refusal_pause_s: float = 0.25  # a connection that asks again at once does so four times a second
     overload_wait_s_max: int = 10  # 5,000 devices that come at once come back at 500 a second

@@ -32,6 +32,8 @@ TROUBLE_WAIT_S = 2.0
 TROUBLE_SHARE = 20
 """Looking is not done again before so many times what it took have passed."""
 TROUBLE_MS_MAX = 120_000
+AT_ONCE_S = 1.0
+"""What takes no longer than this is looked up again as soon as somebody changed something."""
 COUNTED_MAX = 100_000
 """Of a queue no more is counted: the number is then a lower bound."""
 
@@ -149,6 +151,7 @@ class KeptAside(Generic[T]):
         self._lock = threading.Lock()
         self._found: T | None = None
         self._due_at_s: float | None = None
+        self._took_s = 0.0
         self._done = threading.Event()
         self._done.set()
 
@@ -165,9 +168,10 @@ class KeptAside(Generic[T]):
         return self._found
 
     def forget(self) -> None:
-        """Look anew when asked next."""
+        """Look anew when asked next, where that takes no time worth speaking of."""
         with self._lock:
-            self._due_at_s = None
+            if self._took_s < AT_ONCE_S:
+                self._due_at_s = None
 
     def _run(self) -> None:
         began_s = self._monotonic()
@@ -178,9 +182,9 @@ class KeptAside(Generic[T]):
             log.warning("trouble_not_counted", error=type(error).__name__)
         else:
             self._found = found
-        took_s = self._monotonic() - began_s
         with self._lock:
-            self._due_at_s = self._monotonic() + max(self._kept_s, took_s * self._share)
+            self._took_s = self._monotonic() - began_s
+            self._due_at_s = self._monotonic() + max(self._kept_s, self._took_s * self._share)
             self._done.set()
 
 
@@ -192,11 +196,16 @@ class Fleet:
         self._devices = Kept(self._look_at_devices, DEVICES_KEPT_S, monotonic)
         self._road = Kept(self._look_at_road, ROAD_KEPT_S, monotonic)
         self._troubles = KeptAside(self._look_for_trouble, TROUBLE_KEPT_S, TROUBLE_SHARE, monotonic)
+        self._judged: tuple[list[Device], Troubles | None, list[Standing]] = ([], None, [])
 
     def standings(self) -> list[Standing]:
         """Every device, by name. Raises psycopg.Error, as the two below."""
-        troubles = self.troubles()
-        return [_standing(device, troubles) for device in self._devices.get()]
+        troubles, devices = self.troubles(), self._devices.get()
+        judged = self._judged
+        # Judging thousands takes longer than a page: not again while neither changed.
+        if judged[0] is not devices or judged[1] is not troubles:
+            judged = self._judged = devices, troubles, [_standing(device, troubles) for device in devices]
+        return judged[2]
 
     def standing(self, device_id: str) -> Standing | None:
         """One device as it is now, or None when it is not known."""

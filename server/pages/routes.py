@@ -106,11 +106,12 @@ def _overview(parts: Parts, visit: Visit) -> Page:
 
 
 def _device(parts: Parts, visit: Visit) -> Page:
+    device_id = visit.path["device_id"]
+    standing, troubles = parts.fleet.standing(device_id), parts.fleet.troubles()
+    if standing is None:
+        raise NotFound(f"no device is called {device_id[:80]!r}: the overview shows all.")
     with parts.pool.connection() as connection:
-        page = views.device(connection, parts.fleet, visit.path["device_id"], visit.query)
-    if page is None:
-        raise NotFound(f"no device is called {visit.path['device_id'][:80]!r}: the overview shows all.")
-    return page
+        return views.device(connection, standing, troubles, visit.query)
 
 
 def _road(parts: Parts, _: Visit) -> Page:

@@ -3,7 +3,7 @@
     POST /fleet/sign-in, token in the body ─▶ verified ─▶ a random cookie; the database keeps its HMAC and whose it is
 
 May be relied on:
-- The token is in no cookie, page or log.
+- The token is in no cookie, page or log. A cookie that is none of ours is known for that without the database.
 - A session ends ten hours after it began, with its token, when that token is revoked, when the JWT secret is
   changed, and when its operator signs out: each on the next request.
 - A request that changes something comes from a page of ours: its form carries a proof that is made from the cookie,
@@ -47,7 +47,8 @@ def begin(connection: psycopg.Connection, secret: str, identity: Identity, now: 
         raise SubjectRefused(
             "this is not an operator's token: 'scout-server tokens issue --role service_role --name YOU' makes one"
         )
-    cookie = secrets.token_urlsafe(32)
+    random = secrets.token_urlsafe(32)
+    cookie = f"{random}.{_mark(secret, random)}"
     token_ends = datetime.fromtimestamp(identity.expires_at, UTC)
     connection.execute(
         _QUERIES["begin"],
@@ -66,7 +67,9 @@ def begin(connection: psycopg.Connection, secret: str, identity: Identity, now: 
 
 def find(connection: psycopg.Connection, secret: str, cookie: str | None, now: datetime) -> Session | None:
     """Whose session this cookie is; None when it is nobody's any more."""
-    if not cookie:
+    random, _, mark = (cookie or "").partition(".")
+    # Who makes cookies up costs no query.
+    if not cookie or not hmac.compare_digest(mark.encode(), _mark(secret, random).encode()):
         return None
     values = {"session_mac": _mac(secret, "session", cookie), "now": now}
     row = connection.execute(_QUERIES["find"], values).fetchone()
@@ -116,6 +119,11 @@ def way_back(asked: str) -> str:
     """Where to go after signing in: a page of ours, whatever was asked for."""
     is_plain = all(character.isascii() and character.isprintable() and character not in ' \\"<>' for character in asked)
     return asked if is_plain and (asked == PATH or asked.startswith((f"{PATH}/", f"{PATH}?"))) else PATH
+
+
+def _mark(secret: str, random: str) -> str:
+    """What shows that a cookie is one of ours."""
+    return _mac(secret, "cookie", random).hex()[:32]
 
 
 def _mac(secret: str, purpose: str, cookie: str) -> bytes:

@@ -105,12 +105,11 @@ def overview(fleet: Fleet, traffic: Traffic, query: Mapping[str, str]) -> Page:
     return Page("overview.html", values)
 
 
-def device(connection: psycopg.Connection, fleet: Fleet, device_id: str, query: Mapping[str, str]) -> Page | None:
-    """One device with its history; None when it is not known."""
-    standing = fleet.standing(device_id)
-    if standing is None:
-        return None
-    troubles = fleet.troubles()
+def device(
+    connection: psycopg.Connection, standing: Standing, troubles: Troubles | None, query: Mapping[str, str]
+) -> Page:
+    """One device with its history."""
+    device_id = standing.device.device_id
     held = quarantine.list_held(connection, device_id=device_id, ended=False, limit=HELD_OF_DEVICE)
     values = {
         "standing": standing,

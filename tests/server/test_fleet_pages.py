@@ -156,6 +156,14 @@ def test_another_jwt_secret_ends_all_sessions(server: Endpoints, operator: httpx
         assert session.find(connection, SECRET + "-changed", cookie, server.clock.at) is None
 
 
+def test_a_cookie_that_is_made_up_costs_no_query(server: Endpoints):
+    """Whoever floods the page with them takes nothing from the devices."""
+    for cookie in ("", ".", "a.b", "x" * 43 + "." + "0" * 32, "é"):
+        with pytest.MonkeyPatch.context() as patched, server.pool.connection() as connection:
+            patched.setattr(psycopg.Connection, "execute", None)
+            assert session.find(connection, SECRET, cookie, server.clock.at) is None
+
+
 def test_signing_out_ends_the_session_wherever_the_cookie_lies(server: Endpoints, operator: httpx.Client):
     """A copy of the cookie is worth nothing afterwards."""
     copied = operator.cookies[COOKIE]

@@ -106,6 +106,23 @@ def test_what_takes_long_is_looked_up_the_more_seldom(watch: Watch):
     assert [round((late - early) / 10) for early, late in pairwise(looks)] == [21] * (len(looks) - 1)
 
 
+def test_what_takes_long_is_not_looked_up_because_somebody_clicked(watch: Watch):
+    """What takes no time is."""
+    looks: list[int] = []
+
+    def look() -> None:
+        watch.at_s += 5.0 * len(looks)  # the first takes no time
+        looks.append(1)
+
+    kept = KeptAside(look, 30.0, 20, watch)
+    for _ in range(5):
+        kept.forget()
+        kept.get(DEADLINE_S)
+        kept._done.wait(DEADLINE_S)
+
+    assert len(looks) == 2
+
+
 def test_a_look_that_fails_is_logged_without_its_words_and_made_again(watch: Watch):
     """Words of a database may quote a sale."""
 
