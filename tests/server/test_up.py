@@ -139,7 +139,7 @@ def test_a_killed_postgres_is_started_again_and_nothing_acknowledged_is_lost(dat
 
         poll(lambda: sum("postgres_died" in line for line in server.output) == 2)
         poll(lambda: set(acknowledged) <= transaction_ids(data))
-        assert client.get("/healthz").status_code == 200
+        poll(lambda: client.get("/healthz").status_code == 200)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
