@@ -149,6 +149,7 @@ def land(connection: psycopg.Connection, staged: Staging) -> dict[int, Landed]:
     if not staged.taken:
         return {}
     queries = named_queries("bronze")
+    _take_back_places(connection, [taken.file_id for taken in staged.taken])
     if staged.discarded:
         connection.execute(queries["unstage"], {"file_id": staged.discarded})
     load_id = _only(connection.execute(queries["next_load"]))
@@ -198,6 +199,13 @@ def columns(names: Iterable[str], rows: Iterable[Sequence[Any]]) -> dict[str, li
     """Turn rows into one array for each column, as `unnest` takes them."""
     listed = list(rows)
     return {name: [row[place] for row in listed] for place, name in enumerate(names)}
+
+
+def _take_back_places(connection: psycopg.Connection, file_ids: list[int]) -> None:
+    """Give rows that were lost from bronze their old numbers, by which production and silver know them already."""
+    queries = named_queries("bronze")
+    if _only(connection.execute(queries["note_former_loads"], {"file_id": file_ids})):
+        connection.execute(queries["take_back_places"], {"file_id": file_ids})
 
 
 def _open_ledger(connection: psycopg.Connection, deliveries: Sequence[Delivery]) -> dict[_Key, _Held]:

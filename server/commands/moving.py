@@ -18,6 +18,7 @@ from server.database import open_pool
 from server.etl import TargetResult, run_etl
 from server.loader import LoadSummary
 from server.loader import load as load_objects
+from server.repair import repair
 
 
 def load(
@@ -32,7 +33,7 @@ def load(
     watch: Watch = False,
     as_json: AsJson = False,
 ) -> None:
-    """Load what is new in the bucket into bronze: what devices await, and the folders of two days.
+    """Load what is new in the bucket into bronze: what devices await, what is missing, and the folders of two days.
 
     --date loads one day's folder; --sweep everything, wherever it lies; --watch sweeps first and once a day.
     """
@@ -48,6 +49,8 @@ def load(
             repeat("loader", lambda: _say_loaded(step(), as_json, quiet=True), supervisor.LOADER_INTERVAL_S)
         else:
             _say_loaded(load_objects(pool, opened, today=now().date(), day=day, sweep=sweep), as_json)
+            if day is None:
+                repair(pool, opened)
 
 
 def import_(

@@ -53,6 +53,56 @@ copy pg_temp.staged (
 delete from pg_temp.staged
 where file_id = any(%(file_id)s::bigint[])
 
+-- note_former_loads -- which loads brought rows of these files before; says whether any did, of them or of their batches
+with taken as (
+    select file_id, batch, load_id from scout_bronze.files where file_id = any (%(file_id)s::bigint[])
+),
+noted as (
+    update scout_bronze.files
+    set former_loads = coalesce(former_loads, '{}') || load_id
+    where file_id in (select file_id from taken where load_id is not null)
+        and load_id <> all (coalesce(former_loads, '{}'))
+)
+select exists (
+    select
+    from taken
+    join scout_bronze.files as other on other.file_id = taken.file_id or other.batch = taken.batch
+    where other.load_id is not null
+)
+
+-- take_back_places -- rows that were lost from bronze, and that production has, come back as the rows they were
+with former as materialized (
+    select taken.file_id, load.load_id
+    from scout_bronze.files as taken
+    join scout_bronze.files as other on other.file_id = taken.file_id or other.batch = taken.batch
+    cross join lateral unnest(coalesce(other.former_loads, '{}') || other.load_id) as load (load_id)
+    where taken.file_id = any (%(file_id)s::bigint[])
+),
+lost as materialized (
+    select former.file_id, production.*
+    from former
+    join scout.bronze_transactions_raw as production using (load_id)
+    where not exists (select from scout_bronze.transactions_raw as raw where raw.raw_id = production.raw_id)
+),
+back as (
+    -- Of two copies the one that the merge takes: the lower number.
+    select distinct on (lost.raw_id) staged.raw_id as staged_as, lost.raw_id
+    from lost
+    join pg_temp.staged
+        on staged.file_id = lost.file_id
+        and staged.reason is null
+        and staged.device_id = lost.device_id
+        and (
+            (staged.id = lost.record_id and staged.epoch = lost.epoch and staged.seq = lost.seq)
+            or staged.identity = lost.identity
+        )
+    order by lost.raw_id, staged.raw_id
+)
+update pg_temp.staged
+set raw_id = back.raw_id
+from back
+where staged.raw_id = back.staged_as
+
 -- merge -- lands what is new, in key order (crossed orders deadlock), and counts it per ledger row
 with landed as (
     insert into scout_bronze.transactions_raw (
@@ -97,19 +147,19 @@ where reason is not null
 order by device_id, identity, raw_id
 on conflict (device_id, identity) do nothing
 
--- settle_files -- the ledger rows of what is now held
+-- settle_files -- the ledger rows of what is now held; what is loaded once more still brought what it brought
 update scout_bronze.files
 set state = 'loaded',
     loaded_at = now(),
-    load_id = held.load_id,
+    load_id = coalesce(held.load_id, files.load_id),
     epoch = held.epoch,
     first_seq = held.first_seq,
     last_seq = held.last_seq,
     sha256 = held.sha256,
     bytes = held.bytes,
     lines = held.lines,
-    accepted = held.accepted,
-    duplicates = held.duplicates,
+    accepted = greatest(held.accepted, files.accepted),
+    duplicates = greatest(held.duplicates - greatest(files.accepted - held.accepted, 0), 0),
     rejected = held.rejected,
     reason = null,
     retry_at = null

@@ -1,0 +1,113 @@
+-- claim -- epochs to look at now: those not looked at for long, and those of which a repair is due; how many rows that is
+with due as (
+    (
+        select device_id, epoch
+        from scout_edge.heads
+        where checked_at <= now() - %(check_s)s * interval '1 second'
+        order by checked_at
+        limit %(heads_max)s
+    )
+    union
+    (
+        select device_id, epoch
+        from scout_bronze.repairs
+        where next_at <= now()
+        order by next_at
+        limit %(heads_max)s
+    )
+),
+locked as (
+    select heads.device_id, heads.epoch, heads.head, heads.checked_at
+    from scout_edge.heads
+    join due using (device_id, epoch)
+    order by heads.device_id, heads.epoch
+    for update of heads skip locked
+),
+bounded as (
+    select
+        device_id,
+        epoch,
+        sum(head) over (order by checked_at, device_id, epoch) - head as seqs_before
+    from locked
+)
+update scout_edge.heads
+set checked_at = now()
+from bounded
+where heads.device_id = bounded.device_id and heads.epoch = bounded.epoch and seqs_before < %(seqs_max)s
+returning heads.device_id, heads.epoch
+
+-- missing -- what of these epochs nobody holds: all of it, and without what the devices themselves lost
+select device_id, epoch, (missing_seqs + lost_seqs)::text, missing_seqs::text
+from unnest(%(device_id)s::text[], %(epoch)s::text[]) as claimed (device_id, epoch)
+join scout_bronze.custody using (device_id, epoch)
+where missing + lost > 0
+
+-- forget -- repairs of epochs of which nothing is missing any more
+delete from scout_bronze.repairs
+using unnest(%(device_id)s::text[], %(epoch)s::text[]) as whole (device_id, epoch)
+where repairs.device_id = whole.device_id and repairs.epoch = whole.epoch
+
+-- begin_try -- counts a try, unless the last one was lately and nothing more is missing; waits twice as long each time
+insert into scout_bronze.repairs as known (device_id, epoch, seqs, tries, tried_at, next_at)
+values (
+    %(device_id)s, %(epoch)s, %(seqs)s::int8multirange, 1, now(), now() + %(wait_s)s * interval '1 second'
+)
+on conflict (device_id, epoch) do update
+set seqs = excluded.seqs,
+    tries = case when known.seqs @> excluded.seqs then known.tries + 1 else 1 end,
+    tried_at = now(),
+    next_at = now() + least(
+        %(wait_s)s * interval '1 second' * case when known.seqs @> excluded.seqs then 2 ^ least(known.tries, 30) else 1 end,
+        interval '30 days'
+    )
+where known.next_at <= now() or not known.seqs @> excluded.seqs
+returning tries
+
+-- reload -- lets the loader take the objects again that hold these seqs
+update scout_bronze.files
+set state = 'found', tries = 0, retry_at = null
+where device_id = %(device_id)s
+    and epoch = %(epoch)s
+    and bucket = %(bucket)s
+    and state = 'loaded'
+    and first_seq < upper(%(seqs)s::int8multirange)
+    and last_seq >= lower(%(seqs)s::int8multirange)
+    and int8range(first_seq, last_seq, '[]') && %(seqs)s::int8multirange
+
+-- renounce -- what can't be loaded again covers nothing: a post, an object of another bucket or one that is damaged
+update scout_bronze.files as files
+set state = case when state = 'loaded' then 'gone' else state end,
+    reason = coalesce(reason, 'rows that it brought are missing in bronze; the device is asked for a copy'),
+    -- What it brought and is still there. A copy counts the rest as its own.
+    accepted = (
+        select count(*)
+        from scout_bronze.transactions_raw as raw
+        where raw.load_id = any (coalesce(files.former_loads, '{}') || files.load_id) and raw.object_key = files.key
+    ) + coalesce((
+        select scout_bronze.seqs_in(retired.seqs * int8multirange(int8range(files.first_seq, files.last_seq, '[]')))
+        from scout_bronze.retired
+        where retired.device_id = files.device_id and retired.epoch = files.epoch and files.accepted > 0
+    ), 0)
+where device_id = %(device_id)s
+    and epoch = %(epoch)s
+    and state in ('loaded', 'quarantined')
+    and first_seq < upper(%(seqs)s::int8multirange)
+    and last_seq >= lower(%(seqs)s::int8multirange)
+    and int8range(first_seq, last_seq, '[]') && %(seqs)s::int8multirange
+    and not exists (
+        select from scout_bronze.files as other where other.batch = files.batch and other.state = 'found'
+    )
+
+-- ask_anew -- asks the device about all it keeps, where a seq lies in no object that waits, unless it was just asked
+insert into scout_edge.asked_anew as asked (device_id, times, asked_at)
+select heartbeats.device_id, 1, now()
+from scout_edge.heartbeats
+where heartbeats.device_id = %(device_id)s
+    and heartbeats.report ->> 'generation' = scout_edge.generation_for(%(device_id)s)
+    and not %(seqs)s::int8multirange <@ (
+        select coalesce(range_agg(int8range(first_seq, last_seq, '[]')), '{}')
+        from scout_bronze.files
+        where device_id = %(device_id)s and epoch = %(epoch)s and state = 'found'
+    )
+on conflict (device_id) do update
+set times = asked.times + 1, asked_at = now()
