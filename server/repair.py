@@ -1,14 +1,15 @@
-"""What is missing in bronze is got again, without a hand: from the bucket, else from the device.
+"""What is missing is got again, without a hand: in bronze from the bucket, else from the device; beyond from bronze.
 
     missing ─▶ its batches' objects are made `found`: the loader takes them again
         └─▶ no object, or a damaged one: the batch is `gone` (not settled any more), and the device is asked anew:
             it awaits all that it keeps again, and is asked for copies of what is not settled
+    in bronze, but not in production or silver ─▶ its load is due again: the ETL moves what is not there
 
 May be relied on:
 - Every epoch is looked at, the one not looked at for longest first. A run reads the rows of so many seqs at most,
   plus one epoch, however large the fleet.
-- What can't be got again is tried seldomer each time, and at once when more is missing. What an operator accepted as
-  lost is left alone.
+- What can't be got again is tried seldomer each time, and at once when more is missing; its device is asked a few
+  times and no more. What an operator accepted as lost is left alone.
 - Nothing is taken away: no row of bronze is touched, and a batch is only called `gone` when rows of it are.
 - The device needs nothing new for this, and its call home costs no more than before: it hears another generation.
 """
@@ -37,6 +38,7 @@ class RepairLimits:
     heads_max: int = 200  # of a fleet of thousands, some each run
     seqs_max: int = 100_000  # rows that one run reads: a fraction of a second
     wait_s: float = 60.0  # until the second try: the loader has taken what it can by then
+    asks_max: int = 3  # each makes the device keep what it has for longer; one that answered has no more to give
 
 
 REPAIR_LIMITS = RepairLimits()
@@ -44,11 +46,12 @@ REPAIR_LIMITS = RepairLimits()
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """What one run did: epochs with missing seqs that it tried, objects to load again, devices asked anew."""
+    """What one run did: epochs with missing seqs that it tried, objects to load, devices asked, loads to move again."""
 
     epochs: int = 0
     objects: int = 0
     devices: int = 0
+    loads: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +75,19 @@ def repair(pool: ConnectionPool, bucket: Bucket, limits: RepairLimits = REPAIR_L
     missing = transact(
         pool, lambda connection: [_Missing(*row) for row in connection.execute(_QUERIES["missing"], epochs)]
     )
+    loads = transact(pool, lambda connection: connection.execute(_QUERIES["move_again"], epochs).rowcount)
+    if loads:
+        log.warning("loads_due_again", loads=loads)
     whole = set(claimed) - {(item.device_id, item.epoch) for item in missing}
     transact(
         pool, lambda connection: connection.execute(_QUERIES["forget"], columns(("device_id", "epoch"), sorted(whole)))
     )
     tried = [transact(pool, partial(_try, bucket=bucket, missing=item, limits=limits)) for item in missing]
     return Repaired(
-        sum(each.epochs for each in tried), sum(each.objects for each in tried), sum(each.devices for each in tried)
+        epochs=sum(each.epochs for each in tried),
+        objects=sum(each.objects for each in tried),
+        devices=sum(each.devices for each in tried),
+        loads=loads,
     )
 
 
@@ -88,10 +97,13 @@ def _try(connection: psycopg.Connection, bucket: Bucket, missing: _Missing, limi
     begun = connection.execute(_QUERIES["begin_try"], seqs | {"wait_s": limits.wait_s}).fetchone()
     if begun is None:
         return Repaired()
+    tries, asked_before = begun
     objects = connection.execute(_QUERIES["reload"], seqs | {"bucket": bucket.name}).rowcount
-    renounced = connection.execute(_QUERIES["renounce"], seqs).rowcount
-    devices = connection.execute(_QUERIES["ask_anew"], epoch | {"seqs": missing.seqs_of_device}).rowcount
-    log.warning(
-        "missing_seqs_tried", **epoch, tries=begun[0], objects=objects, batches_gone=renounced, asked=bool(devices)
-    )
-    return Repaired(1, objects, devices)
+    gone = connection.execute(_QUERIES["renounce"], seqs).rowcount
+    asked = 0
+    if asked_before < limits.asks_max:
+        asked = connection.execute(_QUERIES["ask_anew"], epoch | {"seqs": missing.seqs_of_device}).rowcount
+    if asked:
+        connection.execute(_QUERIES["count_asked"], epoch)
+    log.warning("missing_seqs_tried", **epoch, tries=tries, objects=objects, batches_gone=gone, asked=bool(asked))
+    return Repaired(1, objects, asked)

@@ -177,6 +177,28 @@ def test_rows_that_were_deleted_everywhere_come_back_everywhere(office: Office) 
     assert office.rows("select count(*) from scout.bronze_edge_raw") == [(10,)]
 
 
+@pytest.mark.parametrize(
+    "table", ["scout.bronze_edge_raw", "scout.bronze_transactions_raw", "scout.silver_edge_events"]
+)
+def test_rows_that_were_deleted_further_on_are_moved_again(office: Office, table: str) -> None:
+    """Also of a row that had come back to bronze by another load; nothing is typed twice."""
+    deliver_by_bucket(office)
+    sales = "select transaction_key, peso_value from scout.silver_transactions order by 1"
+    before = office.rows(sales)
+    office.rows(DELETE)
+    office.repair()
+    office.load()
+    office.rows(DELETE.replace("scout_bronze.transactions_raw", table))
+    assert office.problems() == ["days whose sums don't meet: 1"]
+
+    assert office.repair().loads > 0
+    run_etl(office.pool)
+
+    assert office.problems() == []
+    assert office.rows(sales) == before
+    assert office.repair() == Repaired()
+
+
 def test_the_same_rows_may_be_deleted_again_and_others_after_them(office: Office) -> None:
     """A file that was loaded several times still knows by which loads its rows came."""
     deliver_by_bucket(office)
@@ -289,6 +311,22 @@ def test_what_can_not_be_got_is_tried_seldomer_and_at_once_when_more_is_missing(
     office.rows("delete from scout_bronze.transactions_raw where seq = 10")
     assert repair(office.pool, office.bucket, AT_ONCE).epochs == 1
     assert office.rows("select tries from scout_bronze.repairs") == [(1,)]
+
+
+def test_a_device_that_answered_three_times_is_asked_no_more(office: Office) -> None:
+    """It has no more to give, and each time it keeps for longer what it has; more that is missing begins anew."""
+    deliver_by_endpoint(office)
+    office.rows(DELETE)
+    asked = []
+    for _ in range(5):
+        office.rows("update scout_bronze.repairs set next_at = now()")
+        asked.append(office.repair().devices)
+        office.call_home()
+        office.call_home()
+    office.rows("delete from scout_bronze.transactions_raw where seq = 10")
+    asked.append(office.repair().devices)
+
+    assert asked == [1, 1, 1, 0, 0, 1]
 
 
 def test_what_was_accepted_as_lost_is_left_alone(office: Office) -> None:

@@ -18,6 +18,7 @@ create table scout_bronze.repairs (
     epoch text not null,
     seqs int8multirange not null,
     tries integer not null,
+    asked integer not null default 0,
     tried_at timestamptz not null,
     next_at timestamptz not null,
     primary key (device_id, epoch)
@@ -26,6 +27,8 @@ create index repairs_next on scout_bronze.repairs (next_at);
 comment on table scout_bronze.repairs is
     'One row per epoch with missing seqs that the server tries to get again by itself: each try waits twice as long
      as the one before, unless more is missing than then. Removed once nothing is.';
+comment on column scout_bronze.repairs.asked is
+    'How often the device was asked for these. A device that has answered a few times has them no more.';
 
 -- Every check is due at once where none was made yet.
 alter table scout_edge.heads add column checked_at timestamptz not null default '-infinity';

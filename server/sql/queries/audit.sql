@@ -40,16 +40,36 @@ landed as (
         raw.object_key as key,
         min(raw.ingested_at) as ingested_at,
         count(*) as rows,
-        count(loads.load_id) as waiting,
-        count(edge.raw_id) filter (where loads.load_id is null) as edge,
-        count(production.raw_id) filter (where loads.load_id is null) as production,
-        count(event.raw_id) filter (where loads.load_id is null) as silver
+        count(loads.load_id) as waiting
     from scout_bronze.transactions_raw as raw
     left join scout_bronze.loads using (load_id)
-    left join scout.bronze_edge_raw as edge using (raw_id)
-    left join scout.bronze_transactions_raw as production using (raw_id)
-    left join scout.silver_edge_events as event using (raw_id)
     where %(device_id)s::text is null or raw.device_id = %(device_id)s
+    group by raw.device_id, raw.object_key
+),
+
+-- The rows that a layer lacks are few: looking for them costs half of what counting all it has would.
+lacking as (
+    select raw.device_id, raw.object_key as key, sum(edge) as edge, sum(production) as production, sum(silver) as silver
+    from (
+        select raw_id, 1 as edge, 0 as production, 0 as silver
+        from scout_bronze.transactions_raw as raw
+        where (%(device_id)s::text is null or device_id = %(device_id)s)
+            and not exists (select from scout.bronze_edge_raw as edge where edge.raw_id = raw.raw_id)
+        union all
+        select raw_id, 0, 1, 0
+        from scout_bronze.transactions_raw as raw
+        where (%(device_id)s::text is null or device_id = %(device_id)s)
+            and not exists (
+                select from scout.bronze_transactions_raw as production where production.raw_id = raw.raw_id
+            )
+        union all
+        select raw_id, 0, 0, 1
+        from scout_bronze.transactions_raw as raw
+        where (%(device_id)s::text is null or device_id = %(device_id)s)
+            and not exists (select from scout.silver_edge_events as event where event.raw_id = raw.raw_id)
+    ) as lacked
+    join scout_bronze.transactions_raw as raw using (raw_id)
+    where not exists (select from scout_bronze.loads where loads.load_id = raw.load_id)
     group by raw.device_id, raw.object_key
 ),
 
@@ -63,11 +83,12 @@ per_delivery as (
         least(greatest(coalesce(ledger.rows, 0) - coalesce(landed.rows, 0), 0), coalesce(ledger.retired_max, 0))
             as retired,
         coalesce(landed.waiting, 0) as waiting,
-        coalesce(landed.edge, 0) as edge,
-        coalesce(landed.production, 0) as production,
-        coalesce(landed.silver, 0) as silver
+        coalesce(lacking.edge, 0) as edge,
+        coalesce(lacking.production, 0) as production,
+        coalesce(lacking.silver, 0) as silver
     from ledger
     full join landed using (device_id, key)
+    left join lacking using (device_id, key)
 )
 select
     device_id,
@@ -76,9 +97,9 @@ select
     sum(bronze)::bigint as bronze,
     sum(retired)::bigint as retired,
     sum(waiting)::bigint as waiting,
-    sum(edge)::bigint as edge,
-    sum(production)::bigint as production,
-    sum(silver)::bigint as silver
+    sum(bronze - waiting - edge)::bigint as edge,
+    sum(bronze - waiting - production)::bigint as production,
+    sum(bronze - waiting - silver)::bigint as silver
 from per_delivery
 where %(since)s::date is null or day >= %(since)s::date
 group by device_id, day

@@ -42,6 +42,27 @@ from unnest(%(device_id)s::text[], %(epoch)s::text[]) as claimed (device_id, epo
 join scout_bronze.custody using (device_id, epoch)
 where missing + lost > 0
 
+-- move_again -- makes loads due once more by which production and silver get the rows that they lack of these epochs
+with lacked as (
+    select raw.load_id as load_id, edge.load_id as edge_load, production.load_id as production_load
+    from unnest(%(device_id)s::text[], %(epoch)s::text[]) as claimed (device_id, epoch)
+    join scout_bronze.transactions_raw as raw using (device_id, epoch)
+    left join scout.bronze_edge_raw as edge using (raw_id)
+    left join scout.bronze_transactions_raw as production using (raw_id)
+    left join scout.silver_edge_events as event using (raw_id)
+    where (edge.raw_id is null or production.raw_id is null or event.raw_id is null)
+        and not exists (select from scout_bronze.loads where loads.load_id = raw.load_id)
+)
+insert into scout_bronze.loads (load_id, rows) overriding system value
+select load.load_id, count(*)
+-- A row that came back to bronze is still in production by the load that first brought it.
+from lacked
+cross join lateral unnest(array[lacked.load_id, edge_load, production_load]) as load (load_id)
+where load.load_id is not null
+group by load.load_id
+order by load.load_id
+on conflict (load_id) do nothing
+
 -- forget -- repairs of epochs of which nothing is missing any more
 delete from scout_bronze.repairs
 using unnest(%(device_id)s::text[], %(epoch)s::text[]) as whole (device_id, epoch)
@@ -55,13 +76,14 @@ values (
 on conflict (device_id, epoch) do update
 set seqs = excluded.seqs,
     tries = case when known.seqs @> excluded.seqs then known.tries + 1 else 1 end,
+    asked = case when known.seqs @> excluded.seqs then known.asked else 0 end,
     tried_at = now(),
     next_at = now() + least(
         %(wait_s)s * interval '1 second' * case when known.seqs @> excluded.seqs then 2 ^ least(known.tries, 30) else 1 end,
         interval '30 days'
     )
 where known.next_at <= now() or not known.seqs @> excluded.seqs
-returning tries
+returning tries, asked
 
 -- reload -- lets the loader take the objects again that hold these seqs
 update scout_bronze.files
@@ -77,7 +99,6 @@ where device_id = %(device_id)s
 -- renounce -- what can't be loaded again covers nothing: a post, an object of another bucket or one that is damaged
 update scout_bronze.files as files
 set state = case when state = 'loaded' then 'gone' else state end,
-    reason = coalesce(reason, 'rows that it brought are missing in bronze; the device is asked for a copy'),
     -- What it brought and is still there. A copy counts the rest as its own.
     accepted = (
         select count(*)
@@ -99,7 +120,7 @@ where device_id = %(device_id)s
     )
 
 -- ask_anew -- asks the device about all it keeps, where a seq lies in no object that waits, unless it was just asked
-insert into scout_edge.asked_anew as asked (device_id, times, asked_at)
+insert into scout_edge.asked_anew as known (device_id, times, asked_at)
 select heartbeats.device_id, 1, now()
 from scout_edge.heartbeats
 where heartbeats.device_id = %(device_id)s
@@ -110,4 +131,7 @@ where heartbeats.device_id = %(device_id)s
         where device_id = %(device_id)s and epoch = %(epoch)s and state = 'found'
     )
 on conflict (device_id) do update
-set times = asked.times + 1, asked_at = now()
+set times = known.times + 1, asked_at = now()
+
+-- count_asked -- so that it ends
+update scout_bronze.repairs set asked = asked + 1 where device_id = %(device_id)s and epoch = %(epoch)s
