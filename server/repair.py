@@ -6,16 +6,18 @@
     in bronze, but not in production or silver ─▶ its load is due again: the ETL moves what is not there
 
 May be relied on:
-- Every epoch is looked at, the one not looked at for longest first. A run reads the rows of so many seqs at most,
-  plus one epoch, however large the fleet.
+- Every epoch is looked at, the one not looked at for longest first. A run lasts a fraction of a second, plus some
+  epochs, however large the fleet. What an epoch costs follows its rows: heads that a device makes up cost nothing.
 - What can't be got again is tried seldomer each time, and at once when more is missing; its device is asked a few
   times and no more. What an operator accepted as lost is left alone.
 - Nothing is taken away: no row of bronze is touched, and a batch is only called `gone` when rows of it are.
 - The device needs nothing new for this, and its call home costs no more than before: it hears another generation.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from time import monotonic
 
 import psycopg
 import structlog
@@ -35,8 +37,8 @@ class RepairLimits:
     """How much one run looks at, and how long it leaves alone what it has looked at."""
 
     check_s: float = 600.0  # an epoch is not looked at more often: rows vanish seldom
-    heads_max: int = 200  # of a fleet of thousands, some each run
-    seqs_max: int = 100_000  # rows that one run reads: a fraction of a second
+    heads_max: int = 20  # looked at together: tens of thousands of rows read
+    spent_s_max: float = 0.3  # of a run, then the next goes on: a twentieth of the loader's time
     wait_s: float = 60.0  # until the second try: the loader has taken what it can by then
     asks_max: int = 3  # each makes the device keep what it has for longer; one that answered has no more to give
 
@@ -53,6 +55,14 @@ class Repaired:
     devices: int = 0
     loads: int = 0
 
+    def __add__(self, other: "Repaired") -> "Repaired":
+        return Repaired(
+            self.epochs + other.epochs,
+            self.objects + other.objects,
+            self.devices + other.devices,
+            self.loads + other.loads,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class _Missing:
@@ -62,33 +72,41 @@ class _Missing:
     seqs_of_device: str  # without what the device itself lost
 
 
-def repair(pool: ConnectionPool, bucket: Bucket, limits: RepairLimits = REPAIR_LIMITS) -> Repaired:
-    """Look for missing seqs, and see that they come again. Load afterwards.
+def repair(
+    pool: ConnectionPool,
+    bucket: Bucket,
+    limits: RepairLimits = REPAIR_LIMITS,
+    monotonic_s: Callable[[], float] = monotonic,
+) -> Repaired:
+    """Look for what is missing, and see that it comes again. Load and move afterwards.
 
     Raises psycopg.OperationalError while PostgreSQL is down; nothing is lost by calling again.
     """
-    values = {"check_s": limits.check_s, "heads_max": limits.heads_max, "seqs_max": limits.seqs_max}
-    claimed = transact(pool, lambda connection: connection.execute(_QUERIES["claim"], values).fetchall())
-    if not claimed:
-        return Repaired()
+    began, done, seen = monotonic_s(), Repaired(), set[tuple[str, str]]()
+    values = {"check_s": limits.check_s, "heads_max": limits.heads_max}
+    while monotonic_s() - began < limits.spent_s_max:
+        claimed = transact(pool, lambda connection: set(connection.execute(_QUERIES["claim"], values).fetchall()))
+        if claimed <= seen:
+            break
+        seen |= claimed
+        done += _repair(pool, bucket, sorted(claimed), limits)
+    return done
+
+
+def _repair(pool: ConnectionPool, bucket: Bucket, claimed: Sequence[tuple[str, str]], limits: RepairLimits) -> Repaired:
     epochs = columns(("device_id", "epoch"), claimed)
     missing = transact(
         pool, lambda connection: [_Missing(*row) for row in connection.execute(_QUERIES["missing"], epochs)]
     )
-    loads = transact(pool, lambda connection: connection.execute(_QUERIES["move_again"], epochs).rowcount)
-    if loads:
-        log.warning("loads_due_again", loads=loads)
     whole = set(claimed) - {(item.device_id, item.epoch) for item in missing}
     transact(
         pool, lambda connection: connection.execute(_QUERIES["forget"], columns(("device_id", "epoch"), sorted(whole)))
     )
+    loads = transact(pool, lambda connection: connection.execute(_QUERIES["move_again"], epochs).rowcount)
+    if loads:
+        log.warning("loads_due_again", loads=loads)
     tried = [transact(pool, partial(_try, bucket=bucket, missing=item, limits=limits)) for item in missing]
-    return Repaired(
-        epochs=sum(each.epochs for each in tried),
-        objects=sum(each.objects for each in tried),
-        devices=sum(each.devices for each in tried),
-        loads=loads,
-    )
+    return sum(tried, Repaired(loads=loads))
 
 
 def _try(connection: psycopg.Connection, bucket: Bucket, missing: _Missing, limits: RepairLimits) -> Repaired:

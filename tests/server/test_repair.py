@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -352,17 +353,21 @@ def test_what_the_card_lost_is_sought_in_the_bucket_and_not_asked_for(office: Of
     assert office.repair() == Repaired(epochs=1)
 
 
-def test_a_run_looks_at_so_much_and_the_next_goes_on(office: Office) -> None:
-    """The cost of a run is bounded, whatever heads are claimed; each epoch has its turn."""
+def test_a_run_looks_for_so_long_and_the_next_goes_on(office: Office) -> None:
+    """Each epoch has its turn, and the ones that nobody looked at come first."""
     office.rows(
         "insert into scout_edge.heads (device_id, epoch, head, unsettled, first_heard_at, last_heard_at)"
-        " select 'pi-05', to_char(n, 'FM0000000000000000'), 100, '{}', now(), now() from generate_series(1, 5) n"
+        " select 'pi-05', to_char(n, 'FM0000000000000000'), 1000000, '{}', now(), now() from generate_series(1, 5) n"
     )
     office.rows("delete from scout_edge.heads where head = 10")
-    limits = RepairLimits(seqs_max=150)
+    limits = RepairLimits(heads_max=1, spent_s_max=2.0)
 
-    assert [office.repair(limits).epochs for _ in range(2)] == [2, 2]
-    assert office.rows("select count(*) from scout_edge.heads where checked_at = '-infinity'") == [(1,)]
+    done = [repair(office.pool, office.bucket, limits, count().__next__).epochs for _ in range(3)]
+
+    assert done == [1, 1, 1]
+    assert office.rows("select count(*) from scout_edge.heads where checked_at = '-infinity'") == [(2,)]
+    assert repair(office.pool, office.bucket).epochs == 2
+    assert repair(office.pool, office.bucket) == Repaired()
 
 
 def test_each_try_says_in_the_log_what_it_did(office: Office) -> None:

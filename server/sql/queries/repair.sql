@@ -1,13 +1,5 @@
--- claim -- epochs to look at now: those not looked at for long, and those of which a repair is due; how many rows that is
+-- claim -- epochs to look at now: those of which a repair is due, and those not looked at for long
 with due as (
-    (
-        select device_id, epoch
-        from scout_edge.heads
-        where checked_at <= now() - %(check_s)s * interval '1 second'
-        order by checked_at
-        limit %(heads_max)s
-    )
-    union
     (
         select device_id, epoch
         from scout_bronze.repairs
@@ -15,25 +7,26 @@ with due as (
         order by next_at
         limit %(heads_max)s
     )
+    union
+    (
+        select device_id, epoch
+        from scout_edge.heads
+        where checked_at <= now() - %(check_s)s * interval '1 second'
+        order by checked_at
+        limit %(heads_max)s
+    )
 ),
 locked as (
-    select heads.device_id, heads.epoch, heads.head, heads.checked_at
+    select heads.device_id, heads.epoch
     from scout_edge.heads
     join due using (device_id, epoch)
     order by heads.device_id, heads.epoch
     for update of heads skip locked
-),
-bounded as (
-    select
-        device_id,
-        epoch,
-        sum(head) over (order by checked_at, device_id, epoch) - head as seqs_before
-    from locked
 )
 update scout_edge.heads
 set checked_at = now()
-from bounded
-where heads.device_id = bounded.device_id and heads.epoch = bounded.epoch and seqs_before < %(seqs_max)s
+from locked
+where heads.device_id = locked.device_id and heads.epoch = locked.epoch
 returning heads.device_id, heads.epoch
 
 -- missing -- what of these epochs nobody holds: all of it, and without what the devices themselves lost
