@@ -67,6 +67,7 @@ class DaySums:
     ledger: int  # what was loaded, and replayed out of quarantine
     bronze: int
     retired: int
+    accepted: int  # as lost
     waiting: int  # in bronze, for the ETL
     edge: int  # scout.bronze_edge_raw
     production: int  # scout.bronze_transactions_raw
@@ -76,7 +77,10 @@ class DaySums:
     def meet(self) -> bool:
         """Whether the layers agree."""
         moved = self.bronze - self.waiting
-        return self.ledger == self.bronze + self.retired and moved == self.edge == self.production == self.silver
+        return (
+            self.ledger == self.bronze + self.retired + self.accepted
+            and moved == self.edge == self.production == self.silver
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -282,6 +282,15 @@ def test_what_was_retired_is_missing_nowhere(delivered: ConnectionPool) -> None:
     assert problems(delivered) == []
 
 
+def test_rows_that_were_delivered_and_are_accepted_as_lost_are_missing_nowhere(delivered: ConnectionPool) -> None:
+    """The ledger had them; the sums meet all the same."""
+    do(delivered, "delete from scout_bronze.transactions_raw where seq in (2, 3)")
+    with delivered.connection() as connection:
+        custody.accept_gap(connection, DEVICE, EPOCH, (2, 3), "by hand")
+
+    assert problems(delivered) == []
+
+
 def test_forks_are_listed_and_keep_nothing_from_being_clean(delivered: ConnectionPool) -> None:
     """All records of a copied spool are in bronze: there is nothing to do about them."""
     do(

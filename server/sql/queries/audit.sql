@@ -19,9 +19,8 @@ with ledger as (
         key,
         min(found_at) as found_at,
         sum(accepted + coalesce(replayed.rows, 0)) as rows,
-        sum(coalesce(scout_bronze.seqs_in(
-            retired.seqs * int8multirange(int8range(files.first_seq, files.last_seq, '[]'))
-        ), 0)) as retired_max
+        sum(coalesce(scout_bronze.seqs_in(retired.seqs * run.seqs), 0)) as retired_max,
+        sum(coalesce(scout_bronze.seqs_in(given_up.seqs * run.seqs), 0)) as accepted_max
     from scout_bronze.files
     left join (
         select file_id, sum(replayed_rows) as rows
@@ -30,6 +29,10 @@ with ledger as (
         group by file_id
     ) as replayed using (file_id)
     left join scout_bronze.retired using (device_id, epoch)
+    left join (
+        select device_id, epoch, range_agg(seqs) as seqs from scout_bronze.accepted_gaps group by device_id, epoch
+    ) as given_up using (device_id, epoch)
+    cross join lateral (select int8multirange(int8range(first_seq, last_seq, '[]')) as seqs) as run
     where accepted is not null and (%(device_id)s::text is null or device_id = %(device_id)s)
     group by device_id, key
 ),
@@ -79,9 +82,9 @@ per_delivery as (
         (coalesce(ledger.found_at, landed.ingested_at) at time zone 'UTC')::date as day,
         coalesce(ledger.rows, 0) as ledger,
         coalesce(landed.rows, 0) as bronze,
-        -- Of what is in the ledger and no more in bronze, as much as was retired of its run.
-        least(greatest(coalesce(ledger.rows, 0) - coalesce(landed.rows, 0), 0), coalesce(ledger.retired_max, 0))
-            as retired,
+        -- Of what is in the ledger and no more in bronze, as much as was retired of its run; then, as was accepted.
+        least(short.rows, retired_max) as retired,
+        least(short.rows - least(short.rows, retired_max), accepted_max) as accepted,
         coalesce(landed.waiting, 0) as waiting,
         coalesce(lacking.edge, 0) as edge,
         coalesce(lacking.production, 0) as production,
@@ -89,13 +92,15 @@ per_delivery as (
     from ledger
     full join landed using (device_id, key)
     left join lacking using (device_id, key)
+    cross join lateral (select greatest(ledger.rows - coalesce(landed.rows, 0), 0) as rows) as short
 )
 select
     device_id,
     day,
     sum(ledger)::bigint as ledger,
     sum(bronze)::bigint as bronze,
-    sum(retired)::bigint as retired,
+    coalesce(sum(retired), 0)::bigint as retired,
+    coalesce(sum(accepted), 0)::bigint as accepted,
     sum(waiting)::bigint as waiting,
     sum(bronze - waiting - edge)::bigint as edge,
     sum(bronze - waiting - production)::bigint as production,

@@ -172,6 +172,36 @@ from unnest(
 )
 where files.file_id = held.file_id
 
+-- recount -- what these files and the other copies of their batches brought, counted where it is: lost rows may have come
+-- back by another copy than the one that brought them first
+with touched as (
+    select distinct on (other.file_id)
+        other.*,
+        coalesce(other.former_loads, '{}') || other.load_id as loads,
+        other.file_id = min(other.file_id) over (partition by other.batch) as is_first
+    from scout_bronze.files as taken
+    join scout_bronze.files as other on other.file_id = taken.file_id or other.batch = taken.batch
+    where taken.file_id = any (%(file_id)s::bigint[]) and other.accepted is not null
+),
+counted as (
+    select
+        file_id,
+        (
+            select count(*)
+            from scout_bronze.transactions_raw as raw
+            where raw.load_id = any (loads) and raw.device_id = touched.device_id and raw.object_key = touched.key
+        ) + coalesce((
+            select scout_bronze.seqs_in(retired.seqs * int8multirange(int8range(first_seq, last_seq, '[]')))
+            from scout_bronze.retired
+            where is_first and retired.device_id = touched.device_id and retired.epoch = touched.epoch
+        ), 0) as rows
+    from touched
+)
+update scout_bronze.files
+set accepted = counted.rows, duplicates = greatest(lines - rejected - counted.rows, 0)
+from counted
+where files.file_id = counted.file_id and files.accepted <> counted.rows
+
 -- quarantine_object -- the ledger row of an object that can't be read, unless its content is held already
 with quarantined as (
     insert into scout_bronze.files as files (bucket, key, version, device_id, batch, resend, state, reason)

@@ -89,22 +89,12 @@ where device_id = %(device_id)s
     and last_seq >= lower(%(seqs)s::int8multirange)
     and int8range(first_seq, last_seq, '[]') && %(seqs)s::int8multirange
 
--- renounce -- what can't be loaded again covers nothing: a post, an object of another bucket or one that is damaged
+-- renounce -- what can't be loaded again covers nothing: posts, and objects of another bucket
 update scout_bronze.files as files
-set state = case when state = 'loaded' then 'gone' else state end,
-    -- What it brought and is still there. A copy counts the rest as its own.
-    accepted = (
-        select count(*)
-        from scout_bronze.transactions_raw as raw
-        where raw.load_id = any (coalesce(files.former_loads, '{}') || files.load_id) and raw.object_key = files.key
-    ) + coalesce((
-        select scout_bronze.seqs_in(retired.seqs * int8multirange(int8range(files.first_seq, files.last_seq, '[]')))
-        from scout_bronze.retired
-        where retired.device_id = files.device_id and retired.epoch = files.epoch and files.accepted > 0
-    ), 0)
+set state = 'gone'
 where device_id = %(device_id)s
     and epoch = %(epoch)s
-    and state in ('loaded', 'quarantined')
+    and state = 'loaded'
     and first_seq < upper(%(seqs)s::int8multirange)
     and last_seq >= lower(%(seqs)s::int8multirange)
     and int8range(first_seq, last_seq, '[]') && %(seqs)s::int8multirange
