@@ -291,6 +291,14 @@ def test_rows_that_were_delivered_and_are_accepted_as_lost_are_missing_nowhere(d
     assert problems(delivered) == []
 
 
+def test_the_alarm_of_a_revoked_device_is_over(delivered: ConnectionPool) -> None:
+    """It can't take back what it said."""
+    do(delivered, "insert into scout_edge.alarms (device_id, kind, detail) values ('pi-05', 'head_jumped', 'd')")
+    do(delivered, "update scout_edge.devices set revoked_at = now()")
+
+    assert problems(delivered) == []
+
+
 def test_forks_are_listed_and_keep_nothing_from_being_clean(delivered: ConnectionPool) -> None:
     """All records of a copied spool are in bronze: there is nothing to do about them."""
     do(

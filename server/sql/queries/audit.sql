@@ -128,10 +128,13 @@ from scout_edge.silent_devices
 where %(device_id)s::text is null or device_id = %(device_id)s
 order by device_id
 
--- alarms -- what devices report that can't be so
+-- alarms -- what devices report that can't be so; one that was revoked reports nothing any more
 select device_id, kind, detail, first_seen_at, last_seen_at
 from scout_edge.alarms
-where resolved_at is null and (%(device_id)s::text is null or device_id = %(device_id)s)
+join scout_edge.devices using (device_id)
+where resolved_at is null
+    and revoked_at is null
+    and (%(device_id)s::text is null or device_id = %(device_id)s)
 order by device_id, kind
 
 -- said -- what devices said last of their unsettled records

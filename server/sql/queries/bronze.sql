@@ -70,7 +70,7 @@ select exists (
     where other.load_id is not null
 )
 
--- take_back_places -- rows that were lost from bronze, and that production has, come back as the rows they were
+-- take_back_places -- rows that were lost from bronze, and that a table beyond has, come back as the rows they were
 with former as materialized (
     select taken.file_id, load.load_id
     from scout_bronze.files as taken
@@ -78,25 +78,62 @@ with former as materialized (
     cross join lateral unnest(coalesce(other.former_loads, '{}') || other.load_id) as load (load_id)
     where taken.file_id = any (%(file_id)s::bigint[])
 ),
-lost as materialized (
-    select former.file_id, production.*
+moved as materialized (
+    select file_id, raw_id, device_id, epoch, seq, record_id, identity
     from former
-    join scout.bronze_transactions_raw as production using (load_id)
-    where not exists (select from scout_bronze.transactions_raw as raw where raw.raw_id = production.raw_id)
+    join scout.bronze_edge_raw using (load_id)
+    union
+    select file_id, raw_id, device_id, epoch, seq, record_id, identity
+    from former
+    join scout.bronze_transactions_raw using (load_id)
+),
+by_load as materialized (
+    select staged.raw_id as staged_as, moved.raw_id
+    from moved
+    join pg_temp.staged
+        on staged.file_id = moved.file_id
+        and staged.reason is null
+        and staged.device_id = moved.device_id
+        and (
+            (staged.id = moved.record_id and staged.epoch = moved.epoch and staged.seq = moved.seq)
+            or staged.identity = moved.identity
+        )
+    where not exists (select from scout_bronze.transactions_raw as raw where raw.raw_id = moved.raw_id)
+),
+-- Where even production lost them, silver's events are found by the sale.
+by_sale as (
+    select staged.raw_id as staged_as, event.raw_id
+    from pg_temp.staged
+    left join scout_edge.devices as device using (device_id)
+    cross join lateral (select scout_bronze.payload_object(staged.payload) as object) as parsed
+    join scout.silver_edge_events as event
+        on event.source_id = coalesce(device.source, staged.device_id)
+        and left(event.transaction_id, 200) = left(
+            coalesce(scout.said_text(object -> 'transaction_id'), scout.said_text(object -> 'id')), 200
+        )
+        and event.transaction_id is not null
+        and event.device_id = staged.device_id
+        and event.epoch = staged.epoch
+        and event.seq = staged.seq
+        and event.record_id = staged.id
+    where staged.file_id = any (%(file_id)s::bigint[])
+        and staged.reason is null
+        and not exists (select from by_load where by_load.staged_as = staged.raw_id)
+        and not exists (select from scout_bronze.transactions_raw as raw where raw.raw_id = event.raw_id)
+        and not exists (
+            select
+            from scout_bronze.transactions_raw as raw
+            where raw.device_id = staged.device_id
+                and raw.epoch = staged.epoch
+                and raw.seq = staged.seq
+                and raw.id = staged.id
+        )
 ),
 back as (
     -- Of two copies the one that the merge takes: the lower number.
-    select distinct on (lost.raw_id) staged.raw_id as staged_as, lost.raw_id
-    from lost
-    join pg_temp.staged
-        on staged.file_id = lost.file_id
-        and staged.reason is null
-        and staged.device_id = lost.device_id
-        and (
-            (staged.id = lost.record_id and staged.epoch = lost.epoch and staged.seq = lost.seq)
-            or staged.identity = lost.identity
-        )
-    order by lost.raw_id, staged.raw_id
+    select distinct on (raw_id) staged_as, raw_id
+    from (select staged_as, raw_id from by_load union all select staged_as, raw_id from by_sale) as found
+    order by raw_id, staged_as
 )
 update pg_temp.staged
 set raw_id = back.raw_id

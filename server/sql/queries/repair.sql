@@ -72,8 +72,9 @@ set seqs = excluded.seqs,
     asked = case when known.seqs @> excluded.seqs then known.asked else 0 end,
     tried_at = now(),
     next_at = now() + least(
-        %(wait_s)s * interval '1 second' * case when known.seqs @> excluded.seqs then 2 ^ least(known.tries, 30) else 1 end,
-        interval '30 days'
+        interval '30 days',
+        %(wait_s)s * interval '1 second'
+            * case when known.seqs @> excluded.seqs then 2 ^ least(known.tries, 30) else 1 end
     )
 where known.next_at <= now() or not known.seqs @> excluded.seqs
 returning tries, asked
