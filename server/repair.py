@@ -37,8 +37,8 @@ class RepairLimits:
     """How much one run looks at, and how long it leaves alone what it has looked at."""
 
     check_s: float = 600.0  # an epoch is not looked at more often: rows vanish seldom
-    heads_max: int = 20  # looked at together: tens of thousands of rows read
-    spent_s_max: float = 0.3  # of a run, then the next goes on: a twentieth of the loader's time
+    heads_max: int = 10  # looked at together: of 10,000 rows each, 0.4 s
+    spent_s_max: float = 0.25  # then the next run goes on, seconds later
     wait_s: float = 60.0  # until the second try: the loader has taken what it can by then
     asks_max: int = 3  # each makes the device keep what it has for longer; one that answered has no more to give
 
