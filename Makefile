@@ -17,7 +17,7 @@ ifeq ($(shell command -v systemd-analyze),)
 ELSEWHERE += or analyze
 endif
 
-.PHONY: help demo test test-root test-service test-power test-s3 test-postgresql-15 bench-idle install lint format lock clean
+.PHONY: help demo test test-root test-service test-power test-s3 test-postgresql-15 bench bench-overload bench-idle install lint format lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,13 @@ test-power: $(STAMP)  ## a hundred power cuts under load, and the controls (root
 	@$(call need_root,$@)
 	@# In a mount namespace of its own: a container that somebody starts meanwhile would hold the card mounted.
 	@unshare --mount $(BIN)/python -m pytest -m power
+
+bench: $(STAMP)  ## the ingest endpoint at 200 sales a second; finding new objects beside a million loaded ones
+	@$(BIN)/python bench/ingest.py
+	@$(BIN)/python bench/ledger_size.py
+
+bench-overload: $(STAMP)  ## twice what the server can take, for a minute
+	@SCOUT_TEST_OVERLOAD_S=60 $(BIN)/python -m pytest --quiet --capture=no tests/server/test_overload.py -k twice
 
 bench-idle: $(STAMP)  ## ten idle minutes: wake-ups, bytes written, memory by module
 	@SCOUT_TEST_IDLE_S=600 $(BIN)/python -m pytest --quiet tests/agent/test_idle.py

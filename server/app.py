@@ -11,9 +11,10 @@ request, without query string, headers or body; of an unexpected error it has th
 those may quote a sale.
 """
 
+import random
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from http import HTTPStatus
 from time import monotonic
@@ -32,10 +33,12 @@ from server.body import BodyStalled, BodyTooLarge
 from server.bucket import Bucket, BucketFault
 from server.committer import Committer
 from server.config import Limits
+from server.door import Door
 from server.heartbeat import heartbeat_routes
 from server.ingest import ingest_routes
 from server.loader import LoadSummary
 from server.operator_api import health_routes, load_routes
+from server.rate import RateLimit
 from server.storage_api import storage_routes
 
 NEXT_STEPS = {
@@ -58,10 +61,13 @@ class Parts:
     load_day: Callable[[date | None], LoadSummary]
     wake_loader: Callable[[], None]
     limits: Limits
+    is_open: bool = False  # whether posts without a token are taken from this machine
+    monotonic: Callable[[], float] = monotonic  # seconds from an arbitrary start
+    rng: random.Random = field(default_factory=random.Random)
 
 
-def create_app(parts: Parts) -> ASGIApp:
-    """Join the routes."""
+def create_app(parts: Parts, connections: Callable[[], int] = lambda: 0) -> ASGIApp:
+    """Join the routes behind the door. `connections` counts the open ones, where the HTTP server can tell."""
 
     def authenticate(token: str) -> tokens.Identity:
         identity = tokens.read(token, parts.secret, parts.now())
@@ -78,10 +84,13 @@ def create_app(parts: Parts) -> ASGIApp:
         log.warning("bucket_unavailable", bucket=parts.bucket.name, reason=str(error))
         return _problem(503, str(error), {"Retry-After": str(parts.limits.retry_after_s)})
 
+    rate = RateLimit(parts.limits.device_posts_per_s_max, parts.limits.device_posts_burst, parts.monotonic)
     application = Starlette(
         routes=[
-            *ingest_routes(authenticate, parts.pool, parts.committer, parts.limits, parts.now),
-            *storage_routes(authenticate, parts.bucket, parts.wake_loader, parts.limits),
+            *ingest_routes(
+                authenticate, parts.pool, parts.committer, parts.limits, rate=rate, now=parts.now, is_open=parts.is_open
+            ),
+            *storage_routes(authenticate, parts.bucket, parts.wake_loader, parts.limits, rate),
             *heartbeat_routes(authenticate, parts.pool, parts.wake_loader, parts.limits),
             *load_routes(authenticate, parts.load_day, parts.limits),
             *health_routes(parts.pool, parts.limits),
@@ -96,7 +105,7 @@ def create_app(parts: Parts) -> ASGIApp:
             Exception: _failed,
         },
     )
-    return _Logged(application)
+    return _Logged(Door(application, parts.limits, connections, parts.rng))
 
 
 class _Logged:

@@ -21,7 +21,8 @@ from typing import Any
 import psycopg
 
 from server.database import named_queries
-from server.reading import Content, Delivery, Line, Refused, Unreadable, Whole
+from server.expanding import Unreadable
+from server.reading import Content, Delivery, Line, Refused, Whole
 from wire.batch import BatchName, NotABatchName
 from wire.receipt import RejectedLine
 
@@ -108,32 +109,29 @@ class Staging:
     """The staging table while it is open. What was taken whole is landed by `land`, and nothing else."""
 
     def __init__(self, copy: psycopg.Copy) -> None:
-        self.bytes = 0  # uncompressed
+        self.bytes = 0  # of payloads and refused lines, whatever becomes of them
         self.taken: list[_Taken] = []
         self.discarded: list[int] = []  # ledger rows of which some lines are staged
         self._copy = copy
 
     def take(self, file_id: int, content: Content) -> None:
         """Stage a content under its ledger row. After Unreadable, which reading may raise, take the next."""
+        lines = rejected = 0
         try:
-            self._stage(file_id, content)
+            for line in content.lines:
+                if isinstance(line, Line):
+                    lines += 1
+                    self.bytes += len(line.payload)
+                    self._copy.write_row(_accepted_row(file_id, content, line))
+                elif isinstance(line, Refused):
+                    rejected += 1
+                    self.bytes += len(line.raw)
+                    self._copy.write_row(_refused_row(file_id, content, line))
+                else:
+                    self.taken.append(_Taken(file_id, content.name, line, lines, rejected))
         except Unreadable:
             self.discarded.append(file_id)
             raise
-
-    def _stage(self, file_id: int, content: Content) -> None:
-        write_row = self._copy.write_row
-        lines = rejected = 0
-        for line in content.lines:
-            if isinstance(line, Line):
-                lines += 1
-                write_row(_accepted_row(file_id, content, line))
-            elif isinstance(line, Refused):
-                rejected += 1
-                write_row(_refused_row(file_id, content, line))
-            else:
-                self.bytes += line.bytes
-                self.taken.append(_Taken(file_id, content.name, line, lines, rejected))
 
 
 @contextmanager
@@ -153,11 +151,7 @@ def land(connection: psycopg.Connection, staged: Staging) -> dict[int, Landed]:
     came_before = _take_back_places(connection, [taken.file_id for taken in staged.taken])
     if staged.discarded:
         connection.execute(queries["unstage"], {"file_id": staged.discarded})
-    load_id = _only(connection.execute(queries["next_load"]))
-    accepted: dict[int, int] = dict(connection.execute(queries["merge"], {"load_id": load_id}).fetchall())
-    rows = sum(accepted.values())
-    if rows:
-        connection.execute(queries["record_load"], {"load_id": load_id, "rows": rows})
+    load_id, accepted = _merge(connection)
     if any(taken.rejected for taken in staged.taken):
         connection.execute(queries["quarantine_lines"])
     landed = {}
@@ -169,6 +163,14 @@ def land(connection: psycopg.Connection, staged: Staging) -> dict[int, Landed]:
     if came_before:
         connection.execute(queries["recount"], {"file_id": list(landed)})
     return landed
+
+
+def land_held(connection: psycopg.Connection, file_id: int, content: Content) -> int:
+    """Land lines that were held of a file which the ledger covers already; return how many were new."""
+    with staging(connection) as staged:
+        staged.take(file_id, content)
+    _, accepted = _merge(connection)
+    return sum(accepted.values())
 
 
 def quarantine_object(
@@ -216,6 +218,17 @@ def _take_back_places(connection: psycopg.Connection, file_ids: list[int]) -> bo
     return came_before
 
 
+def _merge(connection: psycopg.Connection) -> tuple[int, dict[int, int]]:
+    """Land what is staged; return the load's number, and how many lines were new by ledger row."""
+    queries = named_queries("bronze")
+    load_id: int = _only(connection.execute(queries["next_load"]))
+    accepted: dict[int, int] = dict(connection.execute(queries["merge"], {"load_id": load_id}).fetchall())
+    rows = sum(accepted.values())
+    if rows:
+        connection.execute(queries["record_load"], {"load_id": load_id, "rows": rows})
+    return load_id, accepted
+
+
 def _open_ledger(connection: psycopg.Connection, deliveries: Sequence[Delivery]) -> dict[_Key, _Held]:
     queries = named_queries("bronze")
     rows = [
@@ -254,7 +267,7 @@ def _accepted_row(file_id: int, content: Content, line: Line) -> tuple[Any, ...]
             *(content.name.epoch, record.seq, record.id, None),
             *(record.captured_at, record.clock, record.boot, record.mono_ms, payload, extra),
         )
-    return (file_id, content.device_id, *own, line.claimed_device_id, content.key, line.line, None, None)
+    return (file_id, content.device_id, *own, line.claimed_device_id, content.key, line.line, None, None, None)
 
 
 def _refused_row(file_id: int, content: Content, line: Refused) -> tuple[Any, ...]:
@@ -264,7 +277,7 @@ def _refused_row(file_id: int, content: Content, line: Refused) -> tuple[Any, ..
     overlong = (line.overlong,) if line.overlong else ()
     identity = _digest(content.device_id, *place, line.raw, *overlong)
     own = (epoch, line.seq, None, identity, *[None] * 7)
-    return (file_id, content.device_id, *own, content.key, line.line, line.reason, line.raw)
+    return (file_id, content.device_id, *own, content.key, line.line, line.place, line.reason, line.raw)
 
 
 _SETTLED = (

@@ -53,6 +53,8 @@ class Committer:
         self._on_committed = on_committed
         self._queue: queue.Queue[_Waiting | None] = queue.Queue(limits.posts_waiting_max)
         self._left_over: _Waiting | None = None
+        self._bytes_waiting = 0
+        self._counting = threading.Lock()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
 
@@ -66,15 +68,19 @@ class Committer:
     def submit(self, delivery: Delivery) -> Future[Outcome]:
         """Queue a delivery; its future holds the outcome once committed, or what prevented it.
 
-        Raises Overloaded when too many wait, Stopping after close().
+        Raises Overloaded when too many or too large ones wait, Stopping after close().
         """
         if self._stopping:
             raise Stopping
         waiting = _Waiting(delivery)
-        try:
-            self._queue.put_nowait(waiting)
-        except queue.Full:
-            raise Overloaded from None
+        with self._counting:
+            if self._bytes_waiting and self._bytes_waiting + delivery.bytes > self._limits.waiting_bytes_max:
+                raise Overloaded
+            try:
+                self._queue.put_nowait(waiting)
+            except queue.Full:
+                raise Overloaded from None
+            self._bytes_waiting += delivery.bytes
         return waiting.outcome
 
     def close(self) -> None:
@@ -86,6 +92,8 @@ class Committer:
 
     def _run(self) -> None:
         while group := self._next_group():
+            with self._counting:
+                self._bytes_waiting -= sum(waiting.delivery.bytes for waiting in group)
             self._commit(group)
 
     def _next_group(self) -> list[_Waiting]:

@@ -19,10 +19,24 @@ class Limits:
     object_bytes_max: int = 50 * MEBIBYTE  # Supabase's own default for one object
     body_bytes_max: int = 8 * MEBIBYTE  # a batch is about 125 KB; a shop's year by hand fits too
     expanded_bytes_max: int = 64 * MEBIBYTE  # what a compressed body may grow to in memory
+    document_bytes_max: int = 8 * MEBIBYTE  # expanded; an array or object is parsed as a whole, unlike lines
+    lines_max: int = 100_000  # of one post: a shop's year. Read, a short line takes a hundred times its bytes
+    verify_at_once_max: int = 8  # of the database's 10 connections; calls home and health find one free
+    reads_at_once_max: int = 2  # expanding and parsing is work for a core, and takes memory
     report_bytes_max: int = MEBIBYTE  # 500 names and 100 runs for each of many epochs
     body_stall_s: float = 60.0  # a sender that is silent for so long has lost its line
     key_bytes_max: int = 255  # of an Idempotency-Key
+    # One agent posts one batch at a time and notes each on its card: it stays below this even with single sales.
+    # A till that runs wild is held to a fraction of what the server takes in.
+    device_posts_per_s_max: float = 100.0
+    device_posts_burst: int = 1000  # a drain after an outage: 2 million sales before the rate counts at all
+    deliveries_under_way_max: int = 256  # single sales: half a second of work, or the stall of a disk
+    calls_home_under_way_max: int = 256  # of their own, so that a flood of sales hides no device
+    bodies_bytes_max: int = 128 * MEBIBYTE  # of all requests together: 256 batches are a quarter of it
+    refusal_pause_s: float = 0.25  # a connection that asks again at once does so four times a second
+    overload_wait_s_max: int = 10  # 5,000 devices that come at once come back at 500 a second
     posts_waiting_max: int = 256  # behind the one that commits; more are told to come back
+    waiting_bytes_max: int = 64 * MEBIBYTE  # expanded, of what waits there; one larger post may wait alone
     rows_per_commit_max: int = 10_000  # what waits longer than this commit goes into the next
     retry_after_s: int = 5  # PostgreSQL is back within this after a crash
     database_wait_s: float = 4.0  # for a connection: then 503 is the better answer

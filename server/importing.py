@@ -25,8 +25,9 @@ from server.bronze import columns
 from server.bucket import Bucket, ObjectExists, ObjectTooLarge
 from server.database import named_queries, transact
 from server.errors import ServerError
+from server.expanding import Unreadable
 from server.loader import load_keys
-from server.reading import FOREIGN_BYTES_MAX, Unreadable, device_of, read_object
+from server.reading import FOREIGN_BYTES_MAX, device_of, read_object
 from server.stick import Found, Stick
 from server.tree import File, Problem, Refused, Tree
 from wire.batch import BatchName, NotABatchName

@@ -8,6 +8,8 @@ May be relied on: 200 means all of it is committed, and nothing else does. What 
     Idempotency-Key is an agent's object name   settles that batch; the body must be exactly it, else 422
     any other Idempotency-Key                   scoped to the device; with another body 422
     no key                                      a new post each time, but for lines with a transaction_id
+
+Whoever posts has a token; only a server started with `--open` also takes posts without one (server/tokenless.py).
 """
 
 import asyncio
@@ -30,7 +32,11 @@ from server.body import read_body
 from server.bronze import Outcome
 from server.committer import Committer, Overloaded, Stopping
 from server.config import Limits
-from server.reading import Delivery, Unreadable, expand, read_batch, read_foreign
+from server.expanding import Unreadable, expand
+from server.line_count import has_more_lines
+from server.rate import TOO_FAST, RateLimit
+from server.reading import Delivery, read_batch, read_foreign
+from server.tokenless import device_without_token
 from server.tokens import EDGE_UPLOADER, SERVICE_ROLE, Identity, bearer, device_known
 from wire.batch import BatchName, NotABatchName
 from wire.framing import RefusedBody
@@ -63,20 +69,36 @@ def ingest_routes(
     pool: ConnectionPool,
     committer: Committer,
     limits: Limits,
+    *,
+    rate: RateLimit,
     now: Callable[[], datetime],
+    is_open: bool,
 ) -> list[Route]:
-    """Return the routes. `authenticate` verifies a token; `committer` stores what is posted."""
+    """Return the routes. `authenticate` verifies a token; `committer` stores what is posted.
 
-    def device_of(token: str, named: str | None) -> str:
-        return _device_of(authenticate(token), named, pool)
+    `is_open`: programs on this machine may post without a token. One that is sent is verified all the same.
+    """
+
+    def device_of(headers: Headers) -> str:
+        authorization = headers.get("authorization")
+        if authorization is None and is_open:
+            return device_without_token(headers, pool)
+        return _device_of(authenticate(bearer(authorization)), headers.get("x-device-id"), pool)
+
+    verifying = asyncio.Semaphore(limits.verify_at_once_max)
+    reading = asyncio.Semaphore(limits.reads_at_once_max)
 
     async def respond(request: Request) -> Response:
-        token = bearer(request.headers.get("authorization"))
-        device_id = await run_in_threadpool(device_of, token, request.headers.get("x-device-id"))
+        async with verifying:
+            device_id = await run_in_threadpool(device_of, request.headers)
+        wait_s = rate.wait_s(device_id)
+        if wait_s:
+            raise HTTPException(429, TOO_FAST, {"Retry-After": str(wait_s)})
         body = await read_body(request, limits.body_bytes_max, limits.body_stall_s)
         post = _post(request.headers, device_id, body, limits)
         try:
-            delivery = await run_in_threadpool(read_post, post, limits, now())
+            async with reading:
+                delivery = await run_in_threadpool(read_post, post, limits, now())
         except RefusedBody as refused:
             detail = {
                 "error": "unreadable",
@@ -99,13 +121,19 @@ def ingest_routes(
 def read_post(post: _Post, limits: Limits, now: datetime) -> Delivery:
     """Read a body into what bronze stores. For sales that no agent took, this endpoint is the intake, at `now`.
 
-    Raises RefusedBody when it is no transaction at all, HTTPException 400 when it can't be expanded, and 422
-    when it is not the batch that its key names.
+    Raises RefusedBody when it is no transaction at all, HTTPException 400 when it can't be expanded, 413 when it
+    holds too much, and 422 when it is not the batch that its key names.
     """
+    bytes_max = limits.expanded_bytes_max
+    if not post.lines_only:
+        bytes_max = min(bytes_max, limits.document_bytes_max)
     try:
-        plain = expand(post.body, _encoding(post), limits.expanded_bytes_max)
+        plain = expand(post.body, _encoding(post), bytes_max)
     except Unreadable as unreadable:
-        raise HTTPException(400, f"the body can't be expanded: {unreadable}") from None
+        as_lines = "" if post.lines_only else f" (as application/jsonl, {limits.expanded_bytes_max})"
+        raise HTTPException(400, f"the body can't be expanded: {unreadable}{as_lines}") from None
+    if has_more_lines(plain, limits.lines_max, lines_only=post.lines_only):
+        raise HTTPException(413, f"the body has more than {limits.lines_max} lines: send it in parts.")
     key = post.idempotency_key
     if key is None:
         name = f"post/{post.device_id}/{uuid.uuid4()}"

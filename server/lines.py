@@ -8,6 +8,9 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+_SLICE_BYTES = 64 * 1024
+"""Divided at once: lines take memory for each beside their bytes, and a piece may hold millions of them."""
+
 HEAD_BYTES = 1024
 """Of a line that is too long: enough to see what somebody took for a line."""
 
@@ -25,7 +28,7 @@ class Overlong:
 def lines_of(pieces: Iterable[bytes], bytes_max: int) -> Iterator[bytes | Overlong]:
     """Yield the lines, without their line feeds."""
     begun = _Begun(bytes_max)
-    for piece in pieces:
+    for piece in _slices(pieces):
         first, *others = piece.split(b"\n")
         begun.add(first)
         if not others:
@@ -41,6 +44,14 @@ def lines_of(pieces: Iterable[bytes], bytes_max: int) -> Iterator[bytes | Overlo
         begun.add(last)
     if begun.bytes:
         yield begun.ended()
+
+
+def _slices(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    for piece in pieces:
+        if len(piece) <= _SLICE_BYTES:
+            yield piece
+        else:
+            yield from (piece[start : start + _SLICE_BYTES] for start in range(0, len(piece), _SLICE_BYTES))
 
 
 class _Begun:
@@ -61,7 +72,7 @@ class _Begun:
             self._text += part
             if len(self._text) > self._bytes_max:
                 self._overlong.update(self._text)
-                del self._text[HEAD_BYTES:]
+                del self._text[min(HEAD_BYTES, self._bytes_max) :]
         else:
             self._overlong.update(part)
         self.bytes += len(part)

@@ -16,7 +16,7 @@ May be relied on:
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from itertools import islice
@@ -28,12 +28,16 @@ from psycopg_pool import ConnectionPool
 from server.bronze import Staging, batch_and_resend, columns, land, quarantine_object, staging
 from server.bucket import Bucket, BucketFault, InvalidKey, NoSuchObject, ObjectInfo
 from server.database import named_queries, transact
-from server.reading import FOREIGN_BYTES_MAX, Unreadable, content_of, device_of
+from server.expanding import Unreadable
+from server.reading import FOREIGN_BYTES_MAX, content_of, device_of
 from wire.batch import BatchName, NotABatchName
 from wire.record import format_instant
 
 # SQLSTATE classes of errors that say something of the server, its settings or the way to it, not of the data.
 _OF_THE_SERVER = ("08", "25", "28", "3D", "42", "53", "57", "58")
+
+Progress = Callable[[int, int], None]
+"""Hears how many objects are done, of how many."""
 
 log = structlog.get_logger()
 
@@ -44,7 +48,7 @@ class Limits:
 
     listed_max: int = 1000  # objects compared with the ledger at once: one page of a listing
     claim_objects_max: int = 200  # in one transaction: beyond, a commit costs next to nothing per object
-    claim_bytes_max: int = 32 * 1024 * 1024  # uncompressed, plus one object: so much is read again after a fault
+    claim_bytes_max: int = 32 * 1024 * 1024  # of lines, plus one object: so much is read again after a fault
     awaited_max: int = 1000  # names looked up in one run: across a network, half a minute's worth
     absent_s: float = 60.0  # an upload is answered before the object is listed
     resend_s: float = 3600.0  # a copy asked for that has not come by then is asked for under the next number
@@ -91,6 +95,7 @@ def load(
     day: date | None = None,
     sweep: bool = False,
     limits: Limits = LIMITS,
+    progress: Progress | None = None,
 ) -> LoadSummary:
     """Load what is new: awaited names and the folders of today (UTC) and yesterday; return once none is left.
 
@@ -104,18 +109,22 @@ def load(
     folders = [f"{day}/"] if day else [""] if sweep else [f"{today}/", f"{today - timedelta(days=1)}/"]
     for folder in folders:
         tally["found"] += _discover(pool, bucket, bucket.list(folder), limits)
-    while step := _load_next(pool, bucket, f"{day}/" if day else "", limits):
-        tally += step
+    tally += _load_found(pool, bucket, f"{day}/" if day else "", limits, progress)
     if awaited:
         transact(pool, lambda connection: _answer_awaited(connection, awaited, limits))
     return LoadSummary(**tally)
 
 
-def load_keys(pool: ConnectionPool, bucket: Bucket, keys: Sequence[str], limits: Limits = LIMITS) -> LoadSummary:
+def load_keys(
+    pool: ConnectionPool,
+    bucket: Bucket,
+    keys: Sequence[str],
+    limits: Limits = LIMITS,
+    progress: Progress | None = None,
+) -> LoadSummary:
     """Load exactly these objects, wherever they lie, and what else was found and waits. Raises as `load` does."""
     tally: Counter[str] = Counter(found=_discover(pool, bucket, _stored(bucket, keys), limits))
-    while step := _load_next(pool, bucket, "", limits):
-        tally += step
+    tally += _load_found(pool, bucket, "", limits, progress)
     return LoadSummary(**tally)
 
 
@@ -168,6 +177,31 @@ def _discover_page(pool: ConnectionPool, bucket: Bucket, page: Sequence[ObjectIn
     parameters = values | {"bucket": bucket.name}
     query = named_queries("loader")["discover"]
     return transact(pool, lambda connection: connection.execute(query, parameters).rowcount)
+
+
+def _load_found(
+    pool: ConnectionPool, bucket: Bucket, prefix: str, limits: Limits, progress: Progress | None
+) -> Counter[str]:
+    """Load claim after claim until nothing is left to claim."""
+    tally: Counter[str] = Counter()
+    waiting = _waiting(pool, bucket, prefix) if progress else 0
+    while True:
+        if progress and waiting:
+            done = tally["loaded"] + tally["quarantined"] + tally["postponed"]
+            progress(done, max(done, waiting))
+        step = _load_next(pool, bucket, prefix, limits)
+        if not step:
+            return tally
+        tally += step
+
+
+def _waiting(pool: ConnectionPool, bucket: Bucket, prefix: str) -> int:
+    """Count the objects that could be claimed now."""
+    with pool.connection() as connection:
+        values = {"bucket": bucket.name, "prefix": prefix}
+        row = connection.execute(named_queries("loader")["waiting"], values).fetchone()
+        assert row is not None, "a count is one row"
+        return int(row[0])
 
 
 def _load_next(pool: ConnectionPool, bucket: Bucket, prefix: str, limits: Limits) -> Counter[str]:

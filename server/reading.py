@@ -6,30 +6,26 @@ Pure: nothing here knows a database or a bucket. May be relied on:
   as a whole, for nobody can say which lines are the device's own.
 - Whatever the bytes, they end with a Whole or are Unreadable. No reason quotes what a line holds.
 - However an object was cut into pieces, the same comes out. Memory does not grow with it: it is expanded and
-  divided as it comes, and what can't be (a JSON document, a line) has a limit.
+  divided as it comes, and what can't be (an array, a line) has a limit.
 """
 
 import hashlib
 import re
-import zlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import date
 from itertools import chain
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import msgspec
 import orjson
-import zstandard
 
-from server.errors import ServerError
+from server.expanding import Encoding, Unreadable, expanded
 from server.lines import Overlong, lines_of
 from wire.batch import BatchName, NotABatchName
 from wire.device import device_id_problem
 from wire.framing import BLANK, BYTE_ORDER_MARK, Piece, RefusedBody, is_json, split_body, split_lines
 from wire.record import Record, RefusedLine, RefusedPayload, from_line, parse_payload
-
-Encoding = Literal["plain", "gzip", "zstd"]
 
 BATCH_BYTES_MAX = 64 * 1024 * 1024
 """A batch has 1 MiB of text and one record more at most; the rest is room for agents yet to come."""
@@ -40,17 +36,10 @@ FOREIGN_BYTES_MAX = 256 * 1024 * 1024
 LINE_BYTES_MAX = 4 * 1024 * 1024
 """Of an object's line. A record's payload and its unknown fields have 1 MiB each at most."""
 
-DOCUMENT_BYTES_MAX = 32 * 1024 * 1024
-"""Expanded, of an object that is one JSON array or object: it can only be judged as a whole."""
-
-_STEP_BYTES = 1024
-"""Compressed bytes expanded at once: however dense, they can't overshoot the limit by more than 32 MiB."""
+ARRAY_BYTES_MAX = 32 * 1024 * 1024
+"""Expanded, of an object that is one JSON array: whether it is one can only be said of the whole."""
 
 _CALLS_ITSELF_A_BATCH = re.compile(r"[0-9a-f]{16}-\d+-\d+-[0-9a-f]{16}[^/]*\.jsonl\.gz", re.IGNORECASE)
-
-
-class Unreadable(ServerError):
-    """This object or body can't be read; nothing of it may be taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +65,7 @@ class Refused:
     raw: bytes
     seq: int | None
     overlong: bytes | None = None
+    place: int | None = None  # of what others send: which transaction it would be, from 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +130,11 @@ def content_of(key: str, stored: Iterable[bytes]) -> Content:
         if _CALLS_ITSELF_A_BATCH.search(key):
             raise Unreadable(f"it is called like a batch, but its name is none: {problem}") from None
     else:
-        jsonl = _expanded(stored, "gzip", BATCH_BYTES_MAX)
+        jsonl = expanded(stored, "gzip", BATCH_BYTES_MAX)
         return Content(key, name.device_id, name, _batch_lines(jsonl, name, LINE_BYTES_MAX))
     device_id = device_of(key)
     form, encoding = _form_of(key)
-    text = _expanded(stored, encoding, FOREIGN_BYTES_MAX)
+    text = expanded(stored, encoding, FOREIGN_BYTES_MAX)
     return Content(key, device_id, None, _foreign_lines(text, key, device_id, lines_only=form == "jsonl"))
 
 
@@ -181,11 +171,6 @@ def read_foreign(body: bytes, *, lines_only: bool, bucket: str, key: str, versio
     return _delivery(Content(key, device_id, None, lines), bucket, version)
 
 
-def expand(body: bytes, encoding: Encoding, bytes_max: int) -> bytes:
-    """Undo `encoding`; raise Unreadable when the body is cut off, damaged or larger than `bytes_max`."""
-    return b"".join(_expanded((body,), encoding, bytes_max))
-
-
 def _delivery(content: Content, bucket: str, version: str) -> Delivery:
     """Read a content to its end; raise Unreadable."""
     lines: list[Line] = []
@@ -216,14 +201,13 @@ def _batch_lines(jsonl: Iterable[bytes], name: BatchName, bytes_max: int) -> Ite
             yield _refused_overlong(number, text, seq)
             continue
         try:
-            record = from_line(text)
+            line = record_line(number, text, name.device_id)
         except RefusedLine as refused:
             yield Refused(number, str(refused), text, seq)
             continue
-        if record.seq != seq:
-            problem = problem or f"line {number} has seq {record.seq}, and its name says {seq}"
-        claimed = _text_of(bytes(_claim_of.decode(record.payload).device_id))
-        yield Line(number, record.payload, record, None, _if_other(claimed, name.device_id))
+        if line.record and line.record.seq != seq:
+            problem = problem or f"line {number} has seq {line.record.seq}, and its name says {seq}"
+        yield line
     whole = measure.whole()
     if not whole.sha256.startswith(name.hash):
         problem = f"its content is not what its name says: the hash begins {whole.sha256[:16]}, not {name.hash}"
@@ -236,6 +220,19 @@ def _batch_lines(jsonl: Iterable[bytes], name: BatchName, bytes_max: int) -> Ite
     yield whole
 
 
+def record_line(number: int, text: bytes, device_id: str) -> Line:
+    """Read one line of a batch; raise RefusedLine."""
+    record = from_line(text)
+    claimed = _text_of(bytes(_claim_of.decode(record.payload).device_id))
+    return Line(number, record.payload, record, None, _if_other(claimed, device_id))
+
+
+def foreign_lines(text: bytes, key: str, device_id: str, *, line: int, place: int) -> Iterator[Line | Refused]:
+    """Read a part of what others sent, which stood at this line and place of the object or post `key`."""
+    for item in _judged(_document(text), key, device_id, place):
+        yield replace(item, line=line + item.line - 1)
+
+
 def _foreign_lines(
     text: Iterable[bytes], key: str, device_id: str, *, lines_only: bool
 ) -> Iterator[Line | Refused | Whole]:
@@ -245,18 +242,18 @@ def _foreign_lines(
     yield measure.whole()
 
 
-def _judged(pieces: Iterable[Piece | Refused], key: str, device_id: str) -> Iterator[Line | Refused]:
+def _judged(
+    pieces: Iterable[Piece | Refused], key: str, device_id: str, first_place: int = 1
+) -> Iterator[Line | Refused]:
     """Take or refuse each piece of what others send."""
-    place = 0
-    for piece in pieces:
+    for place, piece in enumerate(pieces, start=first_place):
         if isinstance(piece, Refused):
-            yield piece
+            yield replace(piece, place=place)
             continue
-        place += 1
         try:
             transaction = parse_payload(piece.text)
         except RefusedPayload as problem:
-            yield Refused(piece.line, str(problem), piece.text, None)
+            yield Refused(piece.line, str(problem), piece.text, None, place=place)
             continue
         claimed = _if_other(transaction.get("device_id"), device_id)
         yield Line(piece.line, piece.text, None, _identity(key, place, piece, transaction), claimed)
@@ -272,29 +269,30 @@ def _lines(text: Iterable[bytes]) -> Iterator[Piece | Refused]:
 
 
 def _lines_or_document(text: Iterator[bytes]) -> Iterator[Piece | Refused]:
-    """Divide what is JSONL, an array or one object, as `split_body` does; raise Unreadable for a large document."""
+    """Divide what is JSONL, an array or one object, as `split_body` does; raise Unreadable where it is too long."""
     body = bytearray()
     for piece in text:
         body += piece
         if len(body) > LINE_BYTES_MAX:
             break
-    if len(body) > LINE_BYTES_MAX and _begins_as_lines(bytes(body[:LINE_BYTES_MAX])):
-        yield from _lines(chain((bytes(body),), text))
+    else:
+        yield from _document(bytes(body))
         return
-    for piece in chain((b"",), text):
-        body += piece
-        if len(body) > DOCUMENT_BYTES_MAX:
-            raise Unreadable(
-                f"it is one JSON document of more than {DOCUMENT_BYTES_MAX} bytes: write it as JSONL, one "
-                "transaction a line, which may be larger"
-            )
-    yield from _document(bytes(body))
-
-
-def _begins_as_lines(head: bytes) -> bool:
-    """Whether a long text is JSONL, by its first line."""
-    first_line, newline, _ = head.removeprefix(BYTE_ORDER_MARK).lstrip(BLANK).partition(b"\n")
-    return bool(newline) and not first_line.startswith(b"[") and is_json(first_line)
+    head = bytes(body[:LINE_BYTES_MAX]).removeprefix(BYTE_ORDER_MARK).lstrip(BLANK)
+    if head.startswith(b"["):
+        for piece in chain((b"",), text):
+            body += piece
+            if len(body) > ARRAY_BYTES_MAX:
+                raise Unreadable(
+                    f"it is a JSON array of more than {ARRAY_BYTES_MAX} bytes: write it as JSONL, one transaction a "
+                    "line, which may be larger"
+                )
+        yield from _document(bytes(body))
+    else:
+        first_line, newline, _ = head.partition(b"\n")
+        if not newline or not is_json(first_line):
+            raise Unreadable("it is neither JSONL nor a JSON array, and too long for one transaction")
+        yield from _lines(chain((bytes(body),), text))
 
 
 def _document(body: bytes) -> Iterator[Piece | Refused]:
@@ -308,50 +306,6 @@ def _document(body: bytes) -> Iterator[Piece | Refused]:
 def _refused_overlong(number: int, line: Overlong, seq: int | None) -> Refused:
     reason = f"longer than {line.bytes_max} bytes: its beginning is held, its object has all {line.line_bytes}"
     return Refused(number, reason, line.head, seq, line.sha256)
-
-
-def _expanded(stored: Iterable[bytes], encoding: Encoding, bytes_max: int) -> Iterator[bytes]:
-    """Undo `encoding` as the pieces come; raise Unreadable as `expand` does."""
-    position = size = 0
-    frame = _START[encoding]()  # a gzip member or zstd frame: several in a row are one content
-    for step in _steps(stored, encoding):
-        rest = step
-        while rest:
-            if frame.eof:
-                frame = _START[encoding]()
-            try:
-                text = frame.decompress(rest)
-            except (zlib.error, zstandard.ZstdError):
-                raise Unreadable(f"its {encoding} data is damaged near byte {position}") from None
-            position += len(rest) - len(frame.unused_data)
-            rest = frame.unused_data
-            size += len(text)
-            if position > bytes_max:
-                raise Unreadable(f"it is larger than {bytes_max} bytes")
-            if size > bytes_max:
-                raise Unreadable(f"it expands to more than {bytes_max} bytes")
-            yield text
-    if encoding != "plain" and not frame.eof:
-        raise Unreadable(f"its {encoding} data is cut off")
-
-
-def _steps(stored: Iterable[bytes], encoding: Encoding) -> Iterator[bytes]:
-    """Yield as much at once as may be expanded at once."""
-    for piece in stored:
-        if encoding == "plain":
-            yield piece
-        else:
-            yield from (piece[start : start + _STEP_BYTES] for start in range(0, len(piece), _STEP_BYTES))
-
-
-class _Plain:
-    """What is not compressed, as one frame."""
-
-    eof = False
-    unused_data = b""
-
-    def decompress(self, data: bytes, /) -> bytes:
-        return data
 
 
 class _Measure:
@@ -371,21 +325,6 @@ class _Measure:
 
     def whole(self) -> Whole:
         return Whole(self._hash.hexdigest(), self._bytes)
-
-
-class _Frame(Protocol):
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, /) -> bytes: ...
-
-
-_START: dict[str, Callable[[], _Frame]] = {
-    "plain": _Plain,
-    "gzip": lambda: zlib.decompressobj(wbits=31),
-    "zstd": lambda: zstandard.ZstdDecompressor().decompressobj(),
-}
 
 
 class _Claim(msgspec.Struct):
@@ -445,4 +384,6 @@ def _text_of(raw: bytes) -> str | None:
 
 
 def _if_other(claimed: object, device_id: str) -> str | None:
-    return claimed if isinstance(claimed, str) and claimed != device_id else None
+    if not isinstance(claimed, str) or claimed == device_id:
+        return None
+    return claimed.replace("\0", "\N{REPLACEMENT CHARACTER}")  # PostgreSQL's texts have no NUL

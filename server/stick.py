@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from server.bucket import InvalidKey, check_key
-from server.reading import Delivery, Unreadable, device_of, read_object
+from server.expanding import Unreadable
+from server.reading import Delivery, device_of, read_object
 from server.tree import File, Problem, Refused
 from wire.manifest import CHECKSUMS, MANIFEST, ManifestEntry, NotAManifestLine, from_line
 

@@ -28,6 +28,7 @@ from starlette.routing import Route
 from server.body import BodyStalled, BodyTooLarge, read_body
 from server.bucket import Bucket, BucketFault, ObjectExists
 from server.config import Limits
+from server.rate import TOO_FAST, RateLimit
 from server.tokens import EDGE_UPLOADER, ROW_REFUSED, SERVICE_ROLE, Identity, TokenRefused, bearer
 from wire.device import device_id_problem
 
@@ -50,14 +51,17 @@ log = structlog.get_logger()
 class StorageRefusal(Exception):
     """An answer other than success, as Supabase's storage server gives it."""
 
-    def __init__(self, status_code: str, code: str, message: str, *, error: str = "", http: int = 400) -> None:
+    def __init__(
+        self, status_code: str, code: str, message: str, *, error: str = "", http: int = 400, wait_s: int = 0
+    ) -> None:
         super().__init__(message)
         self.http_status = http
+        self.headers = {"Retry-After": str(wait_s)} if wait_s else None
         self.body = {"statusCode": status_code, "error": error or code, "message": message, "code": code}
 
     def response(self) -> Response:
         """The refusal as it travels."""
-        return JSONResponse(self.body, self.http_status)
+        return JSONResponse(self.body, self.http_status, self.headers)
 
 
 def access_denied(message: str = ROW_REFUSED) -> StorageRefusal:
@@ -66,7 +70,11 @@ def access_denied(message: str = ROW_REFUSED) -> StorageRefusal:
 
 
 def storage_routes(
-    authenticate: Callable[[str], Identity], bucket: Bucket, on_stored: Callable[[], None], limits: Limits
+    authenticate: Callable[[str], Identity],
+    bucket: Bucket,
+    on_stored: Callable[[], None],
+    limits: Limits,
+    rate: RateLimit,
 ) -> list[Route]:
     """Return the routes. `authenticate` verifies a token; `on_stored` is called after each new object."""
 
@@ -95,6 +103,7 @@ def storage_routes(
         _refuse_other_verbs(request)
         _refuse_role(identity)
         _refuse_key(key, identity)
+        _refuse_too_fast(rate, key.split("/")[1])
         if await run_in_threadpool(bucket.version_of, key) is not None:
             raise _key_exists()
         body = await _object_body(request, limits)
@@ -146,6 +155,12 @@ def _refuse_key(key: str, identity: Identity) -> None:
         raise access_denied()
     if device_id_problem(device_id) or not _is_day(day) or not _FILE.fullmatch(file):
         raise access_denied()
+
+
+def _refuse_too_fast(rate: RateLimit, device_id: str) -> None:
+    wait_s = rate.wait_s(device_id)
+    if wait_s:
+        raise StorageRefusal("429", "SlowDown", TOO_FAST, http=429, wait_s=wait_s)
 
 
 def _is_day(text: str) -> bool:

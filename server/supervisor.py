@@ -37,11 +37,13 @@ from server.database import open_pool
 from server.embedded import EmbeddedPostgres
 from server.errors import Misconfigured
 from server.etl import run_etl
+from server.ingest import PATHS
 from server.loader import LoadSummary, load
 from server.loop import Loop
 from server.repair import repair
 from server.schema import migrate
 from server.secrets import VARIABLE, jwt_secret_file, keep_jwt_secret, keep_service_token, service_token_file
+from server.tokenless import refuse_open_to_others
 
 LOADER_INTERVAL_S = 5.0
 ETL_INTERVAL_S = 5.0
@@ -61,6 +63,7 @@ class Ready:
     data: Path
     secret_from: str
     service_token: Path
+    is_open: bool
 
 
 class Stop:
@@ -100,15 +103,19 @@ def up(
     environment: Mapping[str, str],
     *,
     bucket_at: str | None = None,
+    is_open: bool = False,
     on_ready: Callable[[Ready], None],
     stop: Stop,
     limits: Limits = LIMITS,
 ) -> None:
     """Run everything in the directory `data` until `stop`; with `bucket_at`, a URL, the objects lie there.
 
+    `is_open`: take posts without a token from this machine, which only a loopback address may.
     Raises DataDirectoryHeld, Misconfigured, BucketRefused and PostgresUnavailable, each saying what to do.
     """
     with ExitStack() as house:
+        if is_open:
+            _open(address)
         directory = house.enter_context(DataDirectory(data))
         listener = house.enter_context(listen(address))
         postgres = house.enter_context(EmbeddedPostgres(directory, environment=environment))
@@ -147,13 +154,14 @@ def up(
             etl_loop.nudge()
             return summary
 
-        parts = Parts(pool, bucket, committer, secret, now, load_day, loader_loop.nudge, limits)
+        parts = Parts(pool, bucket, committer, secret, now, load_day, loader_loop.nudge, limits, is_open)
         on_ready(
             Ready(
                 _base_url(listener),
                 directory.path,
                 VARIABLE if environment.get(VARIABLE) else str(jwt_secret_file(directory.path)),
                 service_token_file(directory.path),
+                is_open,
             )
         )
         _answer_requests(parts, listener, stop)
@@ -171,11 +179,14 @@ def serve(
     secret: str,
     address: Address,
     *,
+    is_open: bool = False,
     on_ready: Callable[[str], None],
     stop: Stop,
     limits: Limits = LIMITS,
 ) -> None:
-    """Answer requests against a given database and bucket until `stop`; loops run elsewhere."""
+    """Answer requests against a given database and bucket until `stop`; loops run elsewhere. `is_open` as in up()."""
+    if is_open:
+        _open(address)
     with (
         listen(address) as listener,
         _pool(database_url, limits) as pool,
@@ -185,7 +196,7 @@ def serve(
         def load_day(day: date | None) -> LoadSummary:
             return load(pool, bucket, today=now().date(), day=day)
 
-        parts = Parts(pool, bucket, committer, secret, now, load_day, _nobody_waits, limits)
+        parts = Parts(pool, bucket, committer, secret, now, load_day, _nobody_waits, limits, is_open)
         on_ready(_base_url(listener))
         _answer_requests(parts, listener, stop)
 
@@ -227,6 +238,12 @@ def listen(address: Address) -> Iterator[socket.socket]:
         yield opened
 
 
+def _open(address: Address) -> None:
+    """Say that posts without a token are taken here. Raises Misconfigured where others could reach it."""
+    refuse_open_to_others(address)
+    log.warning("open_without_token", to="programs on this machine", path=PATHS[0])
+
+
 def _own_bucket(data: Path) -> str:
     """See that the folder of the server in `data` is there, closed to others; return its URL."""
     bucket_folder(data).mkdir(mode=0o700, exist_ok=True)
@@ -243,7 +260,7 @@ def _pool(database_url: str, limits: Limits) -> ConnectionPool:
 def _answer_requests(parts: Parts, listener: socket.socket, stop: Stop) -> None:
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(parts),
+            create_app(parts, lambda: len(server.server_state.connections)),
             loop="uvloop",
             http="httptools",
             lifespan="off",
@@ -251,7 +268,6 @@ def _answer_requests(parts: Parts, listener: socket.socket, stop: Stop) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
-            limit_concurrency=parts.limits.connections_max,
             timeout_graceful_shutdown=parts.limits.stop_s,
         )
     )

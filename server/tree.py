@@ -19,7 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from server.errors import ServerError
-from server.reading import FOREIGN_BYTES_MAX, Unreadable
+from server.expanding import Unreadable
+from server.reading import FOREIGN_BYTES_MAX
 
 _ENCRYPTED = 0x1
 _TOO_LARGE = f"it is larger than {FOREIGN_BYTES_MAX} bytes"

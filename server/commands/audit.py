@@ -13,15 +13,13 @@ import psycopg
 import typer
 
 from server import audit as custody
-from server.commands.options import AsJson, Data, DatabaseUrl
+from server.commands.options import AsJson, Data, DatabaseUrl, Device
 from server.config import find_database
 
 RUNS_SHOWN_MAX = 20
 """Runs of one epoch on a terminal; --json has them all."""
 
 app = typer.Typer(help="What is missing, and what is accepted as lost.", no_args_is_help=True)
-
-Device = Annotated[str | None, typer.Option(help="Only this device's.", show_default=False)]
 
 _RUN = re.compile(r"([1-9]\d{0,11})(?:-([1-9]\d{0,11}))?", re.ASCII)
 

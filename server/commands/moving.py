@@ -12,11 +12,10 @@ import typer
 
 from server import importing, supervisor
 from server.buckets import open_bucket
-from server.commands.options import AsJson, BucketUrl, Data, DatabaseUrl, Watch, progress_bar, repeat
+from server.commands.options import AsJson, BucketUrl, Data, DatabaseUrl, Watch, progress_bar, repeat, say_loaded
 from server.config import find_bucket, find_database, now
 from server.database import open_pool
 from server.etl import TargetResult, run_etl
-from server.loader import LoadSummary
 from server.loader import load as load_objects
 from server.repair import repair
 
@@ -46,15 +45,17 @@ def load(
     ):
         if watch:
             step = supervisor.loading(pool, opened, lambda: None)
-            repeat("loader", lambda: _say_loaded(step(), as_json, quiet=True), supervisor.LOADER_INTERVAL_S)
+            repeat("loader", lambda: say_loaded(step(), as_json, quiet=True), supervisor.LOADER_INTERVAL_S)
         else:
-            _say_loaded(load_objects(pool, opened, today=now().date(), day=day, sweep=sweep), as_json)
+            with progress_bar("loading") as progress:
+                summary = load_objects(pool, opened, today=now().date(), day=day, sweep=sweep, progress=progress)
+            say_loaded(summary, as_json)
             if day is None:
                 repair(pool, opened)
 
 
 def import_(
-    paths: Annotated[list[Path], typer.Argument(help="Folders, files or zips.", metavar="PATH...")],
+    paths: Annotated[list[Path], typer.Argument(help="Folders, files or zips.", metavar="PATH")],
     *,
     add_devices: Annotated[
         bool, typer.Option("--add-devices", help="Let in devices that are not known yet; see --dry-run first.")
@@ -92,16 +93,6 @@ def etl(data: Data = None, database_url: DatabaseUrl = None, watch: Watch = Fals
             repeat("etl", lambda: _say_moved(run_etl(pool), as_json, quiet=True), supervisor.ETL_INTERVAL_S)
         else:
             _say_moved(run_etl(pool), as_json)
-
-
-def _say_loaded(summary: LoadSummary, as_json: bool, quiet: bool = False) -> None:
-    if quiet and not any(asdict(summary).values()):
-        return
-    if as_json:
-        typer.echo(json.dumps(asdict(summary)))
-    else:
-        typer.echo(", ".join(f"{count} {word}" for word, count in asdict(summary).items()))
-    sys.stdout.flush()
 
 
 def _say_imported(imported: importing.Imported, as_json: bool) -> None:

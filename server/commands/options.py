@@ -1,17 +1,20 @@
-"""What the commands share: the options that recur, and how a loop runs until it is stopped."""
+"""What the commands share: the options that recur, what they print alike, and how a loop runs until stopped."""
 
+import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from server.buckets import URLS
 from server.config import find_data
+from server.loader import LoadSummary
 from server.loop import Loop
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
@@ -33,6 +36,12 @@ BucketUrl = Annotated[
     ),
 ]
 Listen = Annotated[str, typer.Option(help="HOST:PORT to answer on; port 0 takes a free one.")]
+Open = Annotated[
+    bool,
+    typer.Option("--open", help="Also take sales without a token from programs on this machine. For trying it out."),
+]
+Device = Annotated[str | None, typer.Option(help="Only this device's.", show_default=False)]
+Limit = Annotated[int, typer.Option("--limit", min=1, help="How many at most.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Go on until stopped, looking every few seconds.")]
 
@@ -40,6 +49,25 @@ Watch = Annotated[bool, typer.Option("--watch", help="Go on until stopped, looki
 def directory_of(data: Path | None, database_url: str | None) -> Path | None:
     """The data directory that the database was found by, if it was."""
     return None if database_url else find_data(data, os.environ)
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Show so many done of so many as a bar: on a terminal, from the first call on, and nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _of: None
+        return
+    with ExitStack() as ending:
+        bar: Any = None
+
+        def show(done: int, of: int) -> None:
+            nonlocal bar
+            if bar is None:
+                bar = ending.enter_context(typer.progressbar(length=of, label=label, file=sys.stderr))
+            bar.length = of
+            bar.update(done - bar.pos)
+
+        yield show
 
 
 def repeat(name: str, step: Callable[[], object], interval_s: float) -> None:
@@ -50,16 +78,12 @@ def repeat(name: str, step: Callable[[], object], interval_s: float) -> None:
         signal.sigwait(STOPPING)
 
 
-@contextmanager
-def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """Give what is to hear how much of how much is done; show a bar on a terminal, and nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda _done, _of: None
+def say_loaded(summary: LoadSummary, as_json: bool, quiet: bool = False) -> None:
+    """Print what a run of the loader did; with `quiet`, nothing when it did nothing."""
+    if quiet and not any(asdict(summary).values()):
         return
-    with typer.progressbar(length=0, label=label, file=sys.stderr) as bar:
-
-        def show(done: int, of: int) -> None:
-            bar.length = of
-            bar.update(done - bar.pos)
-
-        yield show
+    if as_json:
+        typer.echo(json.dumps(asdict(summary)))
+    else:
+        typer.echo(", ".join(f"{count} {word}" for word, count in asdict(summary).items()))
+    sys.stdout.flush()

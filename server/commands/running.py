@@ -7,11 +7,16 @@ import typer
 
 from server import secrets, supervisor
 from server.buckets import open_bucket
-from server.commands.options import BucketUrl, Data, DatabaseUrl, Listen, directory_of
+from server.commands.options import BucketUrl, Data, DatabaseUrl, Listen, Open, directory_of
 from server.config import Address, bucket_url, find_bucket, find_data, find_database
 
+OPEN_TO_ALL = (
+    "OPEN: any program on this machine may post sales in any device's name, without a token. For trying things out\n"
+    "only; never behind a proxy.\n"
+)
 
-def up(data: Data = None, bucket: BucketUrl = None, listen: Listen = "127.0.0.1:8700") -> None:
+
+def up(data: Data = None, bucket: BucketUrl = None, listen: Listen = "127.0.0.1:8700", is_open: Open = False) -> None:
     """Run everything in one directory: PostgreSQL, bucket, endpoints, loader and ETL.
 
     The directory is made if it is missing; the first start takes a few seconds. SUPABASE_JWT_SECRET, where
@@ -23,7 +28,15 @@ def up(data: Data = None, bucket: BucketUrl = None, listen: Listen = "127.0.0.1:
     url = find_bucket(data, bucket, os.environ)
     elsewhere = None if url == bucket_url(directory) else url
     with supervisor.Stop() as stop:
-        supervisor.up(directory, Address.parse(listen), os.environ, bucket_at=elsewhere, on_ready=_say_ready, stop=stop)
+        supervisor.up(
+            directory,
+            Address.parse(listen),
+            os.environ,
+            bucket_at=elsewhere,
+            is_open=is_open,
+            on_ready=_say_ready,
+            stop=stop,
+        )
 
 
 def serve(
@@ -31,6 +44,7 @@ def serve(
     database_url: DatabaseUrl = None,
     bucket: BucketUrl = None,
     listen: Listen = "127.0.0.1:8700",
+    is_open: Open = False,
 ) -> None:
     """Answer requests against a given database and bucket. Run 'load --watch' and 'etl --watch' beside it.
 
@@ -40,14 +54,15 @@ def serve(
     secret = secrets.need_jwt_secret(directory_of(data, database_url), os.environ)
 
     def say(base_url: str) -> None:
-        typer.echo(f"scout-server answers on {base_url}")
+        typer.echo(f"{OPEN_TO_ALL if is_open else ''}scout-server answers on {base_url}")
 
     with open_bucket(find_bucket(data, bucket, os.environ), os.environ) as opened, supervisor.Stop() as stop:
-        supervisor.serve(url, opened, secret, Address.parse(listen), on_ready=say, stop=stop)
+        supervisor.serve(url, opened, secret, Address.parse(listen), is_open=is_open, on_ready=say, stop=stop)
 
 
 def _say_ready(ready: supervisor.Ready) -> None:
     typer.echo(
+        f"{OPEN_TO_ALL if ready.is_open else ''}"
         f"scout-server is up\n"
         f"  base URL       {ready.base_url}\n"
         f"  data           {ready.data}\n"

@@ -31,11 +31,11 @@ from hypothesis import strategies as st
 from json_texts import OBJECTS_ON_A_LINE
 
 from agent.config import LocalHttp
-from agent.loopback import is_loopback_host
 from agent.sources.local_http.conversation import HEAD_BYTES_MAX, Conversation
 from agent.sources.local_http.listening import Listener
 from agent.sources.local_http.messages import Answer, Head, Refused
 from agent.sources.local_http.post import Form, Post, form_of, read_post
+from wire.loopback import is_loopback_host
 
 SALE = b'{"store_id":"102","peso_value":150.50}'
 CLOSE = "Connection: close"

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -169,6 +170,8 @@ def running(
     *,
     limits: Limits = LIMITS,
     committer: Callable[[ConnectionPool, Limits, Callable[[], None]], Committer] = Committer,
+    is_open: bool = False,
+    monotonic: Callable[[], float] = time.monotonic,
     **changed_limits: Any,
 ) -> Iterator[Endpoints]:
     """Run the endpoints in a thread until the test is over."""
@@ -183,7 +186,7 @@ def running(
         socket.create_server(("127.0.0.1", 0)) as listener,
         committer(pool, limits, lambda: commits.append(1)) as opened,
     ):
-        parts = Parts(pool, bucket, opened, SECRET, clock.now, load_day, wakes, limits)
+        parts = Parts(pool, bucket, opened, SECRET, clock.now, load_day, wakes, limits, is_open, monotonic)
         server = uvicorn.Server(
             uvicorn.Config(create_app(parts), log_config=None, access_log=False, lifespan="off", ws="none")
         )

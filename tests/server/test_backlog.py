@@ -19,8 +19,8 @@ from server import tokens, tree
 from server.buckets.folder import FolderBucket
 from server.errors import ServerError
 from server.etl import run_etl
+from server.expanding import Unreadable
 from server.importing import Imported, import_paths
-from server.reading import Unreadable
 
 DEVICE = "scoutpi-0002"
 

@@ -1,21 +1,25 @@
 """The landing table: each transaction once, each line counted once, ledger and rows together."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from threading import Event
 
 import psycopg
+import pytest
 from deliveries import DAY, DEVICE, EPOCH, batch, foreign, jsonl_of, name_of, posted, record
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg_pool import ConnectionPool
 
-from server.bronze import Outcome, quarantine_object, store
+from server.bronze import Landed, Outcome, land, quarantine_object, staging, store
+from server.bucket import BucketUnavailable
 from server.database import transact
-from server.reading import Delivery, read_object
+from server.expanding import Unreadable
+from server.lines import HEAD_BYTES
+from server.reading import LINE_BYTES_MAX, Content, Delivery, Line, Refused, Whole, read_object
 from wire.receipt import RejectedLine
 from wire.record import to_line
 
@@ -184,6 +188,91 @@ def test_a_refused_line_is_held_once_and_rejected_each_time(connection: psycopg.
     held = "select kind, device_id, epoch, seq, line, raw from scout_bronze.quarantine order by quarantine_id"
     assert rows(connection, held)[0] == ("line", DEVICE, EPOCH, 2, 2, lines[1])
     assert len(rows(connection, held)) == 3
+
+
+def content(lines: Sequence[Line | Refused | Whole], broken: str = "", key: str = "a") -> Content:
+    """Make a content that yields these lines, and then turns out to be unreadable if `broken` says why."""
+
+    def reading() -> Iterator[Line | Refused | Whole]:
+        yield from lines
+        if broken:
+            raise Unreadable(broken)
+
+    return Content(f"{DAY}/{DEVICE}/{key}.jsonl", DEVICE, None, reading())
+
+
+def test_what_turns_out_to_be_unreadable_leaves_nothing_and_harms_no_other(connection: psycopg.Connection) -> None:
+    """Though all its lines, good and bad ones, were staged between those of its neighbours."""
+    before, broken, after = (
+        foreign(b'{"transaction_id":"%s"}\n{' % key, key=key.decode()) for key in (b"a", b"b", b"c")
+    )
+    files = "insert into scout_bronze.files (bucket, key, device_id, state) values ('b', %s, 'pi-05', 'found')"
+    first, second, third = (
+        connection.execute(files + " returning file_id", [key]).fetchone() or (0,) for key in ("a", "b", "c")
+    )
+    with connection.transaction():
+        with staging(connection) as staged:
+            staged.take(first[0], before.content)
+            with pytest.raises(Unreadable, match="cut off"):
+                staged.take(second[0], content([*broken.lines, *broken.refused], "cut off"))
+            staged.take(third[0], after.content)
+        landed = land(connection, staged)
+
+    assert landed == {first[0]: Landed(1, 0, 1), third[0]: Landed(1, 0, 1)}
+    payloads = [payload for _, _, payload in rows(connection, RAW)]
+    assert payloads == ['{"transaction_id":"a"}', '{"transaction_id":"c"}']
+    assert rows(connection, "select file_id from scout_bronze.quarantine order by 1") == [first, third]
+    states = [("loaded",), ("found",), ("loaded",)]
+    assert rows(connection, "select state from scout_bronze.files order by file_id") == states
+
+
+def test_where_all_is_unreadable_nothing_happens(connection: psycopg.Connection) -> None:
+    """No load, no row."""
+    delivery = foreign(b'{"transaction_id":"a"}')
+    with connection.transaction():
+        with staging(connection) as staged, pytest.raises(Unreadable):
+            staged.take(1, content(delivery.lines, "cut off"))
+        assert land(connection, staged) == {}
+
+    assert rows(connection, RAW) == rows(connection, "table scout_bronze.loads") == []
+
+
+def test_a_fault_in_the_middle_of_a_content_is_raised_as_it_is(connection: psycopg.Connection) -> None:
+    """It ends the transaction; the connection goes on."""
+
+    def reading() -> Iterator[Line | Refused | Whole]:
+        yield from foreign(b'{"transaction_id":"a"}').lines
+        raise BucketUnavailable("the line is down")
+
+    with (
+        pytest.raises(BucketUnavailable, match="the line is down"),
+        connection.transaction(),
+        staging(connection) as staged,
+    ):
+        staged.take(1, Content("a", DEVICE, None, reading()))
+
+    assert counts(stored(connection, foreign(b'{"transaction_id":"b"}'))) == [(1, 0, 0)]
+
+
+def test_refused_lines_are_held_in_any_number(connection: psycopg.Connection) -> None:
+    """Also where two objects hold the same, in one transaction, in whatever order."""
+    bad = b"\n".join(b"{%d" % number for number in range(5000))
+    again = replace(foreign(bad), version="2")
+
+    assert counts(stored(connection, foreign(bad), again)) == [(0, 0, 5000)] * 2
+    assert rows(connection, "select count(*) from scout_bronze.quarantine") == [(5000,)]
+
+
+def test_two_overlong_lines_with_one_beginning_are_both_held(connection: psycopg.Connection) -> None:
+    """Of such a line the beginning is held; the ledger row leads to the object that has the rest."""
+    long = b"x" * (LINE_BYTES_MAX + 1)
+    deliveries = [
+        read_object(f"{DAY}/{DEVICE}/a.jsonl", body, bucket="b", version=str(number))
+        for number, body in enumerate((long, long + b"x", long))
+    ]
+
+    assert counts(stored(connection, *deliveries)) == [(0, 0, 1)] * 3
+    assert rows(connection, "select length(raw) from scout_bronze.quarantine") == [(HEAD_BYTES,)] * 2
 
 
 def test_an_empty_file_has_a_ledger_row_and_no_load(connection: psycopg.Connection) -> None:
@@ -487,6 +576,7 @@ def test_every_accepted_form_survives_the_database(connection: psycopg.Connectio
         '{"a":"Niño 🥥 \u2028"}'.encode(),
         b'{"a":"' + b"x" * (1024 * 1024 - 8) + b'"}',
         b'{"n":1E300,"m":-0.0,"l":12345678901234567890123}',
+        rb'{"device_id":"\u0000","transaction_id":"\u0000"}',
     ]
     body = b"\r\n".join(payloads)
     delivery = read_object(f"{DAY}/{DEVICE}/a.jsonl", body, bucket="b", version="1")

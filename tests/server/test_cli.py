@@ -1,13 +1,20 @@
 """The command line: exit status, what goes to stdout, and what never does."""
 
 import json
+import os
+import pty
+import re
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import jwt
 import psycopg
 import pytest
 from endpoints import SECRET
-from programs import scout_server
+from programs import CLEAN, PROGRAM, scout_server
+
+from server.buckets.folder import FolderBucket
 
 COMMANDS = ["up", "serve", "dsn", "migrate", "load", "import", "etl", "tokens issue"]
 GIVEN = {"SUPABASE_JWT_SECRET": SECRET}
@@ -156,6 +163,38 @@ def test_load_and_etl_report_in_words_and_json(database_url: str, tmp_path: Path
     assert "0 found" in told[0].stdout
     assert json.loads(told[1].stdout)["found"] == 0
     assert isinstance(json.loads(told[3].stdout), list)
+
+
+def on_a_terminal(*arguments: str | Path) -> tuple[str, str]:
+    """Run a command whose stderr is a terminal; return what came to stdout, and what was seen there."""
+    terminal, end = pty.openpty()
+    with open(terminal, "rb", buffering=0) as screen:  # noqa: PTH123  # a descriptor
+        told = subprocess.run(
+            [*PROGRAM, *map(str, arguments)], env=CLEAN, stdout=subprocess.PIPE, stderr=end, check=True
+        )
+        os.close(end)
+        seen = b""
+        with suppress(OSError):  # how a terminal says that nobody writes any more
+            while part := screen.read(1000):
+                seen += part
+    return told.stdout.decode(), seen.decode()
+
+
+def test_load_shows_on_a_terminal_how_far_it_is_and_nothing_elsewhere(database_url: str, tmp_path: Path) -> None:
+    """Whoever waits sees it; whatever reads the output does not."""
+    bucket = FolderBucket(tmp_path)
+    arguments = ["load", "--database-url", database_url, "--bucket", tmp_path.as_uri(), "--date", "2026-01-20"]
+    for number in range(4):
+        bucket.put_new(f"2026-01-20/pi-05/{number}.jsonl", b'{"n":%d}' % number)
+    stdout, seen = on_a_terminal(*arguments, "--json")
+    assert json.loads(stdout)["loaded"] == 4
+    assert re.search(r"loading +\[#+\] +100%", seen)
+
+    assert on_a_terminal(*arguments)[1] == ""  # nothing was left to load
+    bucket.put_new("2026-01-20/pi-05/more.jsonl", b'{"n":5}')
+    elsewhere = scout_server(*arguments)
+    assert "1 loaded" in elsewhere.stdout
+    assert elsewhere.stderr == ""
 
 
 def test_status_says_how_far_each_device_is(database_url: str) -> None:

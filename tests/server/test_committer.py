@@ -81,6 +81,19 @@ def test_a_full_queue_refuses_at_once(pool: ConnectionPool):
         assert [future.result(DEADLINE_S) for future in waiting] == [Outcome(1, 0, ())] * 2
 
 
+def test_what_waits_is_bounded_in_bytes_and_a_larger_one_may_wait_alone(pool: ConnectionPool):
+    """What waits is bounded in bytes, and a larger one may wait alone: it could never be taken otherwise."""
+    committer = Committer(pool, Limits(waiting_bytes_max=10), lambda: None)
+    waiting = [committer.submit(delivery(b'{"a":"longer than ten bytes"}'))]
+
+    with pytest.raises(Overloaded):
+        committer.submit(delivery(b'{"a":2}'))
+    with committer:
+        waiting[0].result(DEADLINE_S)
+        waiting.append(committer.submit(delivery(b'{"a":3}')))
+        assert [future.result(DEADLINE_S) for future in waiting] == [Outcome(1, 0, ())] * 2
+
+
 def test_closing_stores_what_waits_and_refuses_what_comes(pool: ConnectionPool):
     """Closing stores what waits and refuses what comes."""
     committer = Committer(pool, Limits(), lambda: None)

@@ -8,17 +8,18 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from deliveries import DEVICE, EPOCH, batch, foreign, posted
+from deliveries import DEVICE, EPOCH, batch, foreign, name_of, posted, record
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
 from server import audit as custody
-from server import tokens
+from server import quarantine, tokens
 from server.bronze import store
 from server.database import transact
 from server.etl import run_etl
+from wire.record import to_line
 
 OTHER_EPOCH = "00000000000000bb"
 SEQS_MAX = 24
@@ -280,6 +281,29 @@ def test_what_was_retired_is_missing_nowhere(delivered: ConnectionPool) -> None:
     do(delivered, "delete from scout_bronze.transactions_raw where seq <= 4")
 
     assert problems(delivered) == []
+
+
+def test_a_line_that_was_replayed_out_of_quarantine_is_counted_once(delivered: ConnectionPool) -> None:
+    """In its batch's day, also when rows of the batch were lost and came again."""
+    good = to_line(record(11))
+    jsonl = good.replace(b"150.50", b"NaN") + b"\n" + to_line(record(12)) + b"\n"
+    held = posted(name_of(jsonl, 11, 12), jsonl)
+    transact(delivered, lambda connection: store(connection, [held]))
+    do(delivered, "update scout_edge.heads set head = 12")
+    assert problems(delivered) == []
+    with delivered.connection() as connection:
+        (line,) = quarantine.list_held(connection, device_id=DEVICE, ended=False, limit=9)
+
+    quarantine.replay(delivered, line.quarantine_id, good)
+    assert problems(delivered) == []
+    do(delivered, "delete from scout_bronze.transactions_raw where seq = 12")
+    do(delivered, "update scout_bronze.files set state = 'gone' where first_seq = 11")
+    transact(delivered, lambda connection: store(connection, [held]))
+
+    assert problems(delivered) == []
+    with delivered.connection() as connection:
+        (epoch,) = custody.audit(connection).epochs
+    assert (epoch.bronze, epoch.quarantined) == (12, 0)
 
 
 def test_rows_that_were_delivered_and_are_accepted_as_lost_are_missing_nowhere(delivered: ConnectionPool) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -168,6 +168,56 @@ def test_objects_that_come_again_ten_times_by_four_loaders_add_nothing(
     assert rows(connection, STATES) == [("loaded", 150)]
 
 
+SLOW_LOADER = """
+import sys
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from server.buckets.folder import FolderBucket
+from server.database import open_pool
+from server.loader import load
+
+class SlowBucket(FolderBucket):
+    @contextmanager
+    def open(self, key):
+        with super().open(key) as pieces:
+            yield self.slowly(pieces)
+
+    def slowly(self, pieces):
+        yield next(pieces)
+        print("in the middle", flush=True)
+        sys.stdin.read()
+
+with open_pool(sys.argv[1], size_max=1) as pool:
+    load(pool, SlowBucket(Path(sys.argv[2])), today=date.fromisoformat(sys.argv[3]))
+"""
+
+
+def test_a_loader_killed_while_an_object_comes_leaves_nothing_of_it(
+    pool: ConnectionPool, database_url: str, bucket: FolderBucket, connection: psycopg.Connection
+) -> None:
+    """Part of its lines were on their way to the database; the next loader takes the object from its beginning."""
+    sales = b"".join(b'{"transaction_id":"t-%d","note":"%s"}\n' % (number, b"x" * 100) for number in range(2000))
+    put(bucket, "data.jsonl", sales)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_LOADER, database_url, bucket.folder, str(TODAY)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with process:
+        assert process.stdout
+        assert process.stdout.readline() == b"in the middle\n"
+        copying = (
+            "select 1 from pg_stat_activity where query like 'copy pg_temp.staged%' and datname = current_database()"
+        )
+        assert rows(connection, copying)
+        process.kill()
+
+    assert seqs(connection) == []
+    until(lambda: load(pool, bucket, today=TODAY).loaded == 1)
+    assert len(seqs(connection)) == 2000
+
+
 @pytest.fixture
 def loader_process(database_url: str, bucket: FolderBucket) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
     """Start loaders as processes of their own."""
@@ -252,6 +302,33 @@ def test_an_unreadable_object_is_quarantined_with_its_reason(
     assert sorted(reason for (reason,) in held) == sorted(reasons.values())
     assert [entry["event"] for entry in logs] == ["object_quarantined"] * 8
     assert load(pool, bucket, today=TODAY) == LoadSummary()
+
+
+def test_an_object_found_bad_after_many_of_its_lines_leaves_none_of_them(
+    pool: ConnectionPool, bucket: FolderBucket, connection: psycopg.Connection
+) -> None:
+    """Cut off, damaged, or at its end not what its name says: its neighbours in the same transaction are loaded."""
+    name, jsonl = batch(range(1, 20_001))
+    stored = gzip.compress(jsonl)
+    bad = {
+        name.key: stored[: -len(stored) // 4],
+        replace(name, day=TODAY - timedelta(days=1)).key: stored[:-8] + b"\0" * 8,
+        replace(name, hash="0" * 16).key: stored,
+        replace(name, last_seq=20_001).key: stored,
+        replace(name, first_seq=2, last_seq=20_001).key: stored,
+        f"{DAY}/{DEVICE}/cut.jsonl.gz": gzip.compress(jsonl)[:-1],
+    }
+    for seq in (30_001, 30_003):
+        put_batch(bucket, range(seq, seq + 2))
+    for key, body in bad.items():
+        bucket.put_new(key, body)
+
+    with capture_logs():
+        summary = load(pool, bucket, today=TODAY)
+    assert summary == LoadSummary(found=8, loaded=2, quarantined=6, accepted=4)
+    assert seqs(connection) == [30_001, 30_002, 30_003, 30_004]
+    assert rows(connection, "select kind, count(*) from scout_bronze.quarantine group by kind") == [("object", 6)]
+    assert rows(connection, "select rows from scout_bronze.loads") == [(4,)]
 
 
 def test_hostile_names_stop_nothing(pool: ConnectionPool, bucket: FolderBucket, connection: psycopg.Connection) -> None:
@@ -380,6 +457,26 @@ class BrokenBucket(FolderBucket):
     checked = False
 
 
+class GoneBucket(FolderBucket):
+    """A bucket that can be listed once and then is gone."""
+
+    listed = False
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """List, for the last time."""
+        yield from super().list(prefix)
+        self.listed = True
+
+    def check(self) -> None:
+        """Be there until then."""
+        if self.listed:
+            raise BucketRefused
+
+    def open(self, key: str) -> AbstractContextManager[Iterator[bytes]]:
+        """Give nothing."""
+        raise BucketRefused(key)
+
+
 @pytest.mark.parametrize("fault", [OSError(5, "Input/output error"), BucketUnavailable(), BucketRefused()], ids=repr)
 def test_an_object_that_alone_cannot_be_read_is_left_for_later(
     pool: ConnectionPool, tmp_path: Path, fault: Exception
@@ -391,6 +488,59 @@ def test_an_object_that_alone_cannot_be_read_is_left_for_later(
     put_batch(bucket, range(1, 4))
 
     assert load(pool, bucket, today=TODAY) == LoadSummary(found=2, loaded=1, postponed=1, accepted=3)
+
+
+class CutBucket(FolderBucket):
+    """A bucket whose connection is cut in the middle of one object, as often as `cuts` says."""
+
+    cuts = 1
+
+    @contextmanager
+    def open(self, key: str) -> Iterator[Iterator[bytes]]:
+        """Give the first piece only."""
+        with super().open(key) as pieces:
+            yield self._cut(pieces) if key.endswith("cut.jsonl") and self.cuts else pieces
+
+    def _cut(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        yield next(pieces)
+        self.cuts -= 1
+        raise BucketUnavailable("the bucket does not answer")
+
+
+@pytest.mark.parametrize(("cuts", "postponed"), [(1, 0), (2, 1)])
+def test_an_object_cut_on_the_way_is_read_again_from_its_beginning(
+    pool: ConnectionPool, tmp_path: Path, connection: psycopg.Connection, cuts: int, postponed: int
+) -> None:
+    """At once, alone; if it is cut then too, later. What had come of it counts for nothing, and others are loaded."""
+    bucket = CutBucket(tmp_path / "bucket")
+    bucket.cuts = cuts
+    put_batch(bucket, range(1, 4))
+    put(bucket, "cut.jsonl", b"".join(b'{"transaction_id":"t-%d"}\n' % number for number in range(10_000)))
+
+    with capture_logs():
+        summary = load(pool, bucket, today=TODAY)
+    assert (summary.loaded, summary.postponed) == (2 - postponed, postponed)
+    assert len(seqs(connection)) == (3 if postponed else 10_003)
+    connection.execute("update scout_bronze.files set retry_at = now()")
+    assert load(pool, bucket, today=TODAY).loaded == postponed
+    assert len(seqs(connection)) == 10_003
+
+
+def test_a_bucket_may_take_its_time(database_url: str, bucket: FolderBucket, connection: psycopg.Connection) -> None:
+    """Lines travel as the bucket gives them: where a database ends long statements, it does not end those."""
+    put_batch(bucket, range(1, 4))
+    connection.execute(f"alter database {connection.info.dbname} set statement_timeout = '5min'".encode())
+    connection.execute(
+        "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'limited'; end $$"
+    )
+    connection.execute(
+        "create trigger refuse before insert on scout_bronze.transactions_raw "
+        "for each row when (current_setting('statement_timeout') <> '0') execute function refuse()"
+    )
+    with open_pool(database_url, size_max=1) as pool:
+        assert load(pool, bucket, today=TODAY).loaded == 1
+        with pool.connection() as limited:
+            assert rows(limited, "show statement_timeout") == [("5min",)]
 
 
 def test_a_bucket_that_goes_away_in_the_middle_is_no_objects_fault(
@@ -439,13 +589,52 @@ def test_a_claim_is_bounded_by_bytes_and_objects(
     pool: ConnectionPool, bucket: FolderBucket, connection: psycopg.Connection
 ) -> None:
     """More than fits into one transaction is loaded by the next, and none is left."""
-    limits = Limits(claim_bytes_max=500, claim_objects_max=5, listed_max=3)
+    limits = Limits(claim_bytes_max=100, claim_objects_max=5, listed_max=3)
     for first in range(1, 40, 2):
         put_batch(bucket, range(first, first + 2))
 
     assert load(pool, bucket, today=TODAY, limits=limits).loaded == 20
-    # A batch has about 380 bytes, so that two of them pass the limit.
+    # A batch has about 90 bytes of payload, so that two of them pass the limit.
     assert rows(connection, "select rows from scout_bronze.loads") == [(4,)] * 10
+
+
+def test_what_is_unreadable_after_many_lines_fills_a_claim_too(
+    pool: ConnectionPool, bucket: FolderBucket, connection: psycopg.Connection
+) -> None:
+    """Its lines lay in the database until the end: a folder full of bombs is not one transaction."""
+    for number in range(6):
+        put(bucket, f"{number}.jsonl.gz", gzip.compress(b'{"note":"%s"}\n' % (b"x" * 1000) * 10)[:-1])
+
+    with capture_logs():
+        assert load(pool, bucket, today=TODAY, limits=Limits(claim_bytes_max=15_000)).quarantined == 6
+    assert rows(connection, "select count(distinct xmin::text) from scout_bronze.quarantine") == [(3,)]
+
+
+def test_a_run_says_how_far_it_is(pool: ConnectionPool, bucket: FolderBucket) -> None:
+    """After each transaction: how many objects are done, of how many; what an earlier run left over counts too."""
+    seen: list[tuple[int, int]] = []
+    put(bucket, "bad.csv", b"")
+    put_batch(bucket, range(1, 3))
+    with pytest.raises(BucketRefused):
+        load(pool, GoneBucket(bucket.folder), today=TODAY)
+    for first in range(3, 13, 2):
+        put_batch(bucket, range(first, first + 2))
+
+    with capture_logs():
+        summary = load(
+            pool,
+            bucket,
+            today=TODAY,
+            limits=Limits(claim_objects_max=3),
+            progress=lambda done, found: seen.append((done, found)),
+        )
+    assert (summary.found, summary.loaded, summary.quarantined) == (5, 6, 1)
+    assert seen == [(0, 7), (3, 7), (6, 7), (7, 7)]
+
+
+def test_a_run_with_nothing_to_do_says_nothing(pool: ConnectionPool, bucket: FolderBucket) -> None:
+    """There is nothing to look at."""
+    load(pool, bucket, today=TODAY, progress=lambda *_: pytest.fail("it said something"))
 
 
 def test_an_awaited_batch_is_looked_up_by_its_exact_name(

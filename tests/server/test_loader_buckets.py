@@ -114,10 +114,6 @@ class Interrupted:
         """As it is."""
         return self.bucket.open(key)
 
-    def get(self, key: str, bytes_max: int) -> bytes:
-        """As it is."""
-        return self.bucket.get(key, bytes_max)
-
     def version_of(self, key: str) -> str | None:
         """As it is."""
         return self.bucket.version_of(key)

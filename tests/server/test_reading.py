@@ -3,7 +3,10 @@
 import gzip
 import hashlib
 import json
+import random
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from itertools import chain, islice, repeat
 
 import pytest
 import zstandard
@@ -11,7 +14,20 @@ from deliveries import DAY, DEVICE, EPOCH, batch, jsonl_of, name_of, record
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.reading import Delivery, Unreadable, expand, read_batch, read_foreign, read_object
+from server.expanding import Unreadable, expand
+from server.lines import HEAD_BYTES
+from server.reading import (
+    ARRAY_BYTES_MAX,
+    LINE_BYTES_MAX,
+    Delivery,
+    Line,
+    Refused,
+    Whole,
+    content_of,
+    read_batch,
+    read_foreign,
+    read_object,
+)
 from wire.record import DEPTH_MAX, PAYLOAD_BYTES_MAX, to_line
 
 FOLDER = f"{DAY}/{DEVICE}"
@@ -27,6 +43,15 @@ def zstd(data: bytes) -> bytes:
 def read(file: str, stored: bytes) -> Delivery:
     """Read an object in the device's folder."""
     return read_object(f"{FOLDER}/{file}", stored, bucket="scout-ingest", version="1")
+
+
+def in_pieces(stored: bytes, sizes: Iterable[int]) -> Iterator[bytes]:
+    """Cut what is stored into pieces of these sizes, the last of which repeats."""
+    sizes, start, size = iter(sizes), 0, 1
+    while start < len(stored):
+        size = next(sizes, size)
+        yield stored[start : start + size]
+        start += size
 
 
 def read_named(jsonl: bytes, first_seq: int, last_seq: int) -> Delivery:
@@ -237,6 +262,134 @@ def test_expanding_stops_at_its_limit(encoding: str) -> None:
         expand(pack(b"0" * 1001), encoding, 1000)
 
 
+BODIES = st.lists(
+    st.sampled_from([SALE, b'{"a":1}', b"[1,2]", b"{", b"", b" \r", b"\xef\xbb\xbf", b"\xff", b"{\n}", b"[\n{}]"])
+    | st.binary(max_size=20),
+    max_size=6,
+).map(b"\n".join)
+ENDINGS: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".zst": zstd}
+
+
+@given(BODIES, st.sampled_from(["jsonl", "json"]), st.sampled_from(sorted(ENDINGS)), st.lists(st.integers(1, 30)))
+def test_however_an_object_is_cut_the_same_comes_out(body: bytes, form: str, ending: str, sizes: list[int]) -> None:
+    """As where the text is held whole: each line, each refusal, hash and size."""
+    key = f"{FOLDER}/a.{form}{ending}"
+    whole = read_foreign(body, lines_only=form == "jsonl", bucket="", key=key, version="", device_id=DEVICE)
+
+    lines = list(content_of(key, in_pieces(ENDINGS[ending](body), sizes)).lines)
+    assert [line for line in lines if isinstance(line, Line)] == list(whole.lines)
+    assert [line for line in lines if isinstance(line, Refused)] == list(whole.refused)
+    assert lines[-1] == Whole(whole.sha256, len(body))
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.lists(st.integers(1, 200)))
+def test_however_a_batch_is_cut_it_is_the_same(rows: int, named: int, sizes: list[int]) -> None:
+    """And where it is not what its name says, the reason is."""
+    _, jsonl = batch(range(1, rows + 1))
+    name = name_of(jsonl, 1, named)
+    stored = gzip.compress(jsonl)
+
+    def lines_or_reason(pieces: Iterable[bytes]) -> list[Line | Refused | Whole] | str:
+        try:
+            return list(content_of(name.key, pieces).lines)
+        except Unreadable as problem:
+            return str(problem)
+
+    found = lines_or_reason(in_pieces(stored, sizes))
+    assert found == lines_or_reason([stored])
+    assert isinstance(found, list) == (rows == named)
+
+
+def test_of_a_batch_no_more_lines_are_given_than_its_name_says() -> None:
+    """The rest is counted alone, and then none of it is taken."""
+    _, jsonl = batch(range(1, 4))
+    jsonl += b"\n" * 1000
+    name = name_of(jsonl, 1, 3)
+    lines = content_of(name.key, [gzip.compress(jsonl)]).lines
+
+    assert [type(line) for line in islice(lines, 3)] == [Line] * 3
+    with pytest.raises(Unreadable, match="has 1003 lines, and its name says 3"):
+        next(lines)
+
+
+def test_lines_come_before_the_end_is_known() -> None:
+    """Of an object that never ends, too."""
+    sales = (b'{"transaction_id":"t-%d"}\n' % number for number in range(10**9))
+    lines = content_of(f"{FOLDER}/a.jsonl", sales).lines
+
+    assert [line.line for line in (next(lines), next(lines)) if isinstance(line, Line)] == [1, 2]
+
+
+@pytest.mark.parametrize("file", ["a.jsonl", "a.json.gz"])
+def test_an_object_that_never_ends_is_unreadable(file: str) -> None:
+    """Reading stops at the limit, though nobody said how large it is; also where it expands to nothing."""
+    # A gzip member of nothing but a comment in its head.
+    member = b"\x1f\x8b\x08\x04" + bytes(5) + b"\xff\xff\xff" + bytes(65535) + b"\x03\x00" + bytes(8)
+    endless = repeat(member if file.endswith("gz") else b" " * 999_999 + b"\n")
+
+    with pytest.raises(Unreadable, match="larger than"):
+        list(content_of(f"{FOLDER}/{file}", endless).lines)
+
+
+def test_of_an_overlong_line_the_beginning_is_held_and_its_neighbours_are_taken() -> None:
+    """The reason says where the rest is; two lines with one beginning are two."""
+    sales = [SALE, b"x" * (LINE_BYTES_MAX + 1), b"x" * (LINE_BYTES_MAX + 2), SALE]
+    delivery = read("data.jsonl", b"\n".join(sales))
+
+    assert [line.line for line in delivery.lines] == [1, 4]
+    first, second = delivery.refused
+    assert first.raw == second.raw == b"x" * HEAD_BYTES
+    assert first.overlong == hashlib.sha256(sales[1]).digest() != second.overlong
+    assert f"its object has all {LINE_BYTES_MAX + 1}" in first.reason
+
+
+def test_an_overlong_line_of_a_posted_body_is_held_whole() -> None:
+    """No object holds it."""
+    bad = b"x" * (LINE_BYTES_MAX + 1)
+    posts = [
+        read_named(bad + b"\n", 1, 1),
+        *(
+            read_foreign(bad, lines_only=lines_only, bucket="", key="k", version="", device_id=DEVICE)
+            for lines_only in (True, False)
+        ),
+    ]
+
+    assert [post.refused[0].raw for post in posts] == [bad] * 3
+
+
+def test_a_large_json_file_is_read_as_lines_where_it_is_lines() -> None:
+    """Though it is not called so, and longer than a document may be."""
+    sales = [b'{"n":%d,"note":"%s"}' % (number, b"x" * 500_000) for number in range(80)]
+    text = b"\xef\xbb\xbf\n " + b"\n".join(sales)
+    lines = content_of(f"{FOLDER}/data.json", in_pieces(text, [100_000])).lines
+
+    assert len(text) > ARRAY_BYTES_MAX
+    assert [line.payload for line in lines if isinstance(line, Line)] == sales
+
+
+def test_an_array_is_taken_up_to_its_limit_and_beyond_it_is_unreadable() -> None:
+    """With what to do about it."""
+    element = b'{"note":"%s"},' % (b"x" * 500_000)
+    count = ARRAY_BYTES_MAX // len(element)
+    taken = b"[" + (element * count)[:-1] + b"]"
+    refused = b"[" + element * (count + 1)
+
+    assert len(read("data.json.gz", gzip.compress(taken, 1)).lines) == count
+    with pytest.raises(Unreadable, match="write it as JSONL"):
+        list(
+            content_of(f"{FOLDER}/data.json", in_pieces(refused, [random.randrange(1, 10**6) for _ in range(9)])).lines
+        )
+
+
+@pytest.mark.parametrize("body", [b'{\n"a":"%s"}', b'{"a":"%s"\n}', b"%s"], ids=["open", "shut", "nothing"])
+def test_a_long_text_that_is_neither_lines_nor_an_array_is_unreadable(body: bytes) -> None:
+    """Before it is held: no transaction is that long."""
+    endless = chain([body % (b"x" * LINE_BYTES_MAX)], repeat(b"x" * 1_000_000))
+
+    with pytest.raises(Unreadable, match="neither JSONL nor a JSON array"):
+        list(content_of(f"{FOLDER}/data.json", endless).lines)
+
+
 def test_a_transaction_with_an_id_is_the_same_in_every_file() -> None:
     """Its identity is its id and its text, wherever it stands."""
     first = read("a.jsonl", SALE).lines[0]
@@ -281,6 +434,7 @@ def test_an_unusable_transaction_id_is_none(value: bytes) -> None:
         (b'{"device_id":"pi-05","device_id":"pi-99"}', "pi-99"),
         (rb'{"\u0064evice_id":"pi-99"}', "pi-99"),
         (b'{"nested":{"device_id":"pi-99"}}', None),
+        (rb'{"device_id":"pi\u0000"}', "pi\N{REPLACEMENT CHARACTER}"),  # PostgreSQL's texts have no NUL
     ],
 )
 def test_a_payload_that_names_another_device_is_flagged(payload: bytes, claimed: str | None) -> None:

@@ -19,10 +19,10 @@ from agent.clock import Clock
 from agent.counters import FAULTS, REQUEST_DURATION, REQUESTS, Counters
 from agent.errors import LocalFault, ScoutAgentError, SpoolFull, SpoolMalformed
 from agent.intake import Tally
-from agent.loopback import is_loopback_host
 from agent.sources.local_http.committer import Committer, KeyTaken
 from agent.sources.local_http.messages import Answer, Head, Refused
 from agent.sources.local_http.post import Post, form_of, read_post
+from wire.loopback import is_loopback_host
 
 INGEST_PATHS = ("/ingest-transaction", "/functions/v1/ingest-transaction")
 METRICS_PATH, HEALTH_PATH = "/metrics", "/healthz"

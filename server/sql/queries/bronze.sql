@@ -17,6 +17,7 @@ create temporary table if not exists staged (
     object_key text not null,
     line integer not null,
     -- Of a refused line, which has no payload.
+    place integer,
     reason text,
     raw bytea
 ) on commit delete rows;
@@ -46,7 +47,7 @@ select nextval(pg_get_serial_sequence('scout_bronze.loads', 'load_id'))
 -- stage -- the lines as they come, accepted and refused
 copy pg_temp.staged (
     file_id, device_id, epoch, seq, id, identity, captured_at, clock, boot, mono_ms, payload, extra,
-    claimed_device_id, object_key, line, reason, raw
+    claimed_device_id, object_key, line, place, reason, raw
 ) from stdin
 
 -- unstage -- forgets the lines of what turned out to be unreadable
@@ -177,8 +178,8 @@ group by file_id
 insert into scout_bronze.loads (load_id, rows) overriding system value values (%(load_id)s, %(rows)s)
 
 -- quarantine_lines -- holds what was refused as data; a second copy of it is held already
-insert into scout_bronze.quarantine (file_id, kind, device_id, epoch, seq, line, reason, raw, identity)
-select file_id, 'line', device_id, epoch, seq, line, reason, raw, identity
+insert into scout_bronze.quarantine (file_id, kind, device_id, epoch, seq, line, place, reason, raw, identity)
+select file_id, 'line', device_id, epoch, seq, line, place, reason, raw, identity
 from pg_temp.staged
 where reason is not null
 order by device_id, identity, raw_id

@@ -20,6 +20,14 @@ where not exists (
 order by key, version
 on conflict (bucket, key, version) do nothing
 
+-- waiting -- how many objects there are to claim
+select count(*)
+from scout_bronze.files
+where state = 'found'
+    and bucket = %(bucket)s
+    and (retry_at is null or retry_at <= now())
+    and starts_with(key, %(prefix)s)
+
 -- claim -- objects to load that no other loader is at, held until the end of the transaction
 select file_id, key, version, device_id, coalesce(bytes, 0), captured_at
 from scout_bronze.files
