@@ -40,6 +40,7 @@ from server.etl import run_etl
 from server.ingest import PATHS
 from server.loader import LoadSummary, load
 from server.loop import Loop
+from server.repair import repair
 from server.schema import migrate
 from server.secrets import VARIABLE, jwt_secret_file, keep_jwt_secret, keep_service_token, service_token_file
 from server.tokenless import refuse_open_to_others
@@ -201,7 +202,10 @@ def serve(
 
 
 def loading(pool: ConnectionPool, bucket: Bucket, on_loaded: Callable[[], None]) -> Callable[[], LoadSummary]:
-    """Return the loader's step: a full sweep when a day has passed since the last one that succeeded."""
+    """Return the loader's step: a full sweep when a day has passed since the last one that succeeded.
+
+    Then it sees to what is missing: the next step loads what that finds.
+    """
     swept_at: float | None = None
 
     def step() -> LoadSummary:
@@ -213,6 +217,7 @@ def loading(pool: ConnectionPool, bucket: Bucket, on_loaded: Callable[[], None])
             swept_at = began
         if summary.accepted:
             on_loaded()
+        repair(pool, bucket)  # last: it must not keep anything from loading
         return summary
 
     return step

@@ -8,8 +8,9 @@ from typing import Annotated
 import psycopg
 import typer
 
-from server import operator
+from server import audit, operator
 from server.clashes import explain
+from server.commands.audit import say_alarms
 from server.commands.options import AsJson, Data, DatabaseUrl
 from server.config import find_database
 from server.errors import Misconfigured
@@ -75,6 +76,7 @@ def status(data: Data = None, database_url: DatabaseUrl = None, as_json: AsJson 
     """Show how far each device's sales have come: files, rows, what waits, what was refused."""
     with psycopg.connect(find_database(data, database_url, os.environ), autocommit=True) as connection:
         devices = operator.ingestion_status(connection)
+        silent, alarms = audit.silent_devices(connection), audit.open_alarms(connection)
     if as_json:
         typer.echo(json.dumps([asdict(device) for device in devices], default=str))
         return
@@ -89,3 +91,4 @@ def status(data: Data = None, database_url: DatabaseUrl = None, as_json: AsJson 
             typer.echo(f"{'':<24}{device.files_quarantined} files in quarantine; {device.last_error or ''}")
     if not devices:
         typer.echo("no device is known yet: scout-server tokens issue --name DEVICE lets one in")
+    say_alarms(silent, alarms)
