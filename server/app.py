@@ -3,6 +3,7 @@
     POST /ingest-transaction, /functions/v1/ingest-transaction    server/ingest.py
     POST /storage/v1/object/scout-ingest/DAY/DEVICE/FILE          server/storage_api.py
     POST /rest/v1/rpc/heartbeat                                   server/heartbeat.py
+    POST /enrol, /oauth/nonce, /oauth/token                       server/identity_api.py
     POST /load-bronze-from-storage                                server/operator_api.py
     GET  /healthz                                                 server/operator_api.py
 
@@ -33,6 +34,7 @@ from server.bucket import Bucket, BucketFault
 from server.committer import Committer
 from server.config import Limits
 from server.heartbeat import heartbeat_routes
+from server.identity_api import identity_routes
 from server.ingest import ingest_routes
 from server.loader import LoadSummary
 from server.operator_api import health_routes, load_routes
@@ -58,13 +60,14 @@ class Parts:
     load_day: Callable[[date | None], LoadSummary]
     wake_loader: Callable[[], None]
     limits: Limits
+    previous: tokens.PreviousSecret | None = None
 
 
 def create_app(parts: Parts) -> ASGIApp:
     """Join the routes."""
 
     def authenticate(token: str) -> tokens.Identity:
-        identity = tokens.read(token, parts.secret, parts.now())
+        identity = tokens.read(token, parts.secret, parts.now(), parts.previous)
         with parts.pool.connection() as connection:
             tokens.admit(connection, identity)
         return identity
@@ -83,6 +86,7 @@ def create_app(parts: Parts) -> ASGIApp:
             *ingest_routes(authenticate, parts.pool, parts.committer, parts.limits, parts.now),
             *storage_routes(authenticate, parts.bucket, parts.wake_loader, parts.limits),
             *heartbeat_routes(authenticate, parts.pool, parts.wake_loader, parts.limits),
+            *identity_routes(parts.pool, parts.secret, parts.limits, parts.now),
             *load_routes(authenticate, parts.load_day, parts.limits),
             *health_routes(parts.pool, parts.limits),
         ],

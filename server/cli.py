@@ -13,7 +13,7 @@ import psycopg
 import structlog
 import typer
 
-from server.commands import database, moving, running, tokens
+from server.commands import database, devices, moving, running, tokens
 from server.errors import ServerError
 
 EXIT_USAGE = 64
@@ -37,6 +37,7 @@ app.command(name="after-restore")(database.after_restore)
 app.command()(database.status)
 app.command(name="import")(moving.import_)
 app.command()(moving.etl)
+app.add_typer(devices.app, name="devices")
 app.add_typer(tokens.app, name="tokens")
 
 

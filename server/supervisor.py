@@ -2,7 +2,7 @@
 
     DATA/postgres          PostgreSQL (server/embedded.py)
     DATA/bucket            the objects (server/buckets/folder.py), unless they are to lie elsewhere
-    DATA/secrets           jwt-secret, service-token, postgres-password
+    DATA/secrets           jwt-secret, jwt-secret-previous, service-token, postgres-password
 
 Threads beside the one that answers requests: the committer, the loader loop, the ETL loop, the watchdog that
 starts a PostgreSQL that died again, and one that keeps the service token fresh.
@@ -40,7 +40,15 @@ from server.etl import run_etl
 from server.loader import LoadSummary, load
 from server.loop import Loop
 from server.schema import migrate
-from server.secrets import VARIABLE, jwt_secret_file, keep_jwt_secret, keep_service_token, service_token_file
+from server.secrets import (
+    VARIABLE,
+    find_previous_secret,
+    jwt_secret_file,
+    keep_jwt_secret,
+    keep_service_token,
+    service_token_file,
+)
+from server.tokens import PreviousSecret
 
 LOADER_INTERVAL_S = 5.0
 ETL_INTERVAL_S = 5.0
@@ -117,6 +125,7 @@ def up(
         with pool.connection() as connection:
             migrate(connection)
             secret = keep_jwt_secret(connection, directory.path, environment)
+        previous = find_previous_secret(directory.path, environment, now())
 
         def keep_token() -> None:
             with pool.connection() as connection:
@@ -146,7 +155,7 @@ def up(
             etl_loop.nudge()
             return summary
 
-        parts = Parts(pool, bucket, committer, secret, now, load_day, loader_loop.nudge, limits)
+        parts = Parts(pool, bucket, committer, secret, now, load_day, loader_loop.nudge, limits, previous)
         on_ready(
             Ready(
                 _base_url(listener),
@@ -170,6 +179,7 @@ def serve(
     secret: str,
     address: Address,
     *,
+    previous: PreviousSecret | None = None,
     on_ready: Callable[[str], None],
     stop: Stop,
     limits: Limits = LIMITS,
@@ -184,7 +194,7 @@ def serve(
         def load_day(day: date | None) -> LoadSummary:
             return load(pool, bucket, today=now().date(), day=day)
 
-        parts = Parts(pool, bucket, committer, secret, now, load_day, _nobody_waits, limits)
+        parts = Parts(pool, bucket, committer, secret, now, load_day, _nobody_waits, limits, previous)
         on_ready(_base_url(listener))
         _answer_requests(parts, listener, stop)
 

@@ -1,10 +1,12 @@
 """What the commands share: the options that recur, and how a loop runs until it is stopped."""
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -34,12 +36,22 @@ BucketUrl = Annotated[
 ]
 Listen = Annotated[str, typer.Option(help="HOST:PORT to answer on; port 0 takes a free one.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Go on until stopped, looking every few seconds.")]
 
 
 def directory_of(data: Path | None, database_url: str | None) -> Path | None:
     """The data directory that the database was found by, if it was."""
     return None if database_url else find_data(data, os.environ)
+
+
+def duration(text: str) -> timedelta:
+    """Read 90m, 12h or 7d. Raises typer.BadParameter for anything else."""
+    found = re.fullmatch(r"(\d{1,4})([mhd])", text, re.ASCII)
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is no span of time such as 7d, 12h or 90m.")
+    unit = {"m": "minutes", "h": "hours", "d": "days"}[found[2]]
+    return timedelta(**{unit: int(found[1])})
 
 
 def repeat(name: str, step: Callable[[], object], interval_s: float) -> None:

@@ -8,7 +8,7 @@ import typer
 from server import secrets, supervisor
 from server.buckets import open_bucket
 from server.commands.options import BucketUrl, Data, DatabaseUrl, Listen, directory_of
-from server.config import Address, bucket_url, find_bucket, find_data, find_database
+from server.config import Address, bucket_url, find_bucket, find_data, find_database, now
 
 
 def up(data: Data = None, bucket: BucketUrl = None, listen: Listen = "127.0.0.1:8700") -> None:
@@ -37,13 +37,15 @@ def serve(
     The database must be migrated, and SUPABASE_JWT_SECRET set to the secret that signs the tokens.
     """
     url = find_database(data, database_url, os.environ)
-    secret = secrets.need_jwt_secret(directory_of(data, database_url), os.environ)
+    directory = directory_of(data, database_url)
+    secret = secrets.need_jwt_secret(directory, os.environ)
+    previous = secrets.find_previous_secret(directory, os.environ, now())
 
     def say(base_url: str) -> None:
         typer.echo(f"scout-server answers on {base_url}")
 
     with open_bucket(find_bucket(data, bucket, os.environ), os.environ) as opened, supervisor.Stop() as stop:
-        supervisor.serve(url, opened, secret, Address.parse(listen), on_ready=say, stop=stop)
+        supervisor.serve(url, opened, secret, Address.parse(listen), previous=previous, on_ready=say, stop=stop)
 
 
 def _say_ready(ready: supervisor.Ready) -> None:
@@ -53,7 +55,8 @@ def _say_ready(ready: supervisor.Ready) -> None:
         f"  data           {ready.data}\n"
         f"  JWT secret     {ready.secret_from}\n"
         f"  service token  {ready.service_token}\n"
-        f"Let a device in:\n"
+        f"Let a device in, with an agent or without:\n"
+        f"  scout-server devices code pi-05 --data {ready.data}\n"
         f"  EDGE_TOKEN=$(scout-server tokens issue --data {ready.data} --name pi-05)"
     )
     sys.stdout.flush()

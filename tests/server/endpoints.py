@@ -168,6 +168,8 @@ def running(
     bucket: Bucket,
     *,
     limits: Limits = LIMITS,
+    secret: str = SECRET,
+    previous: tokens.PreviousSecret | None = None,
     committer: Callable[[ConnectionPool, Limits, Callable[[], None]], Committer] = Committer,
     **changed_limits: Any,
 ) -> Iterator[Endpoints]:
@@ -183,7 +185,7 @@ def running(
         socket.create_server(("127.0.0.1", 0)) as listener,
         committer(pool, limits, lambda: commits.append(1)) as opened,
     ):
-        parts = Parts(pool, bucket, opened, SECRET, clock.now, load_day, wakes, limits)
+        parts = Parts(pool, bucket, opened, secret, clock.now, load_day, wakes, limits, previous)
         server = uvicorn.Server(
             uvicorn.Config(create_app(parts), log_config=None, access_log=False, lifespan="off", ws="none")
         )
