@@ -48,16 +48,28 @@ T = TypeVar("T")
 
 
 def renew(config: Config, client: httpx.Client, clock: Clock) -> None:
-    """Replace the token. Raises DeliveryFault, or LocalFault where it can't be kept; the old one stays."""
-    key = read_key(config.device_key_file)
+    """Replace the token. Raises DeliveryFault, or LocalFault where it can't be kept; the old one stays.
+
+    Where the server knows the key of an enrolment that was cut short, that one is put in force.
+    """
+    file = config.device_key_file
+    key = read_key(file)
     if key is None:
-        raise CredentialsRefused(f"this device is not enrolled: {config.device_key_file} does not exist")
+        raise CredentialsRefused(f"this device is not enrolled: {file} does not exist")
     if key.device_id != config.device.id:
         raise CredentialsRefused(f"the key is {key.device_id}'s, but this device is {config.device.id}")
     speaker = _Speaker(config, client, clock)
-    form = TokenRequest(key.sign(config.device.id, speaker.nonce())).to_form()
-    answer = speaker.token(config.token_url, form, _FORM)
-    _refuse_anothers(answer, config.device.id)
+    try:
+        answer = speaker.renewed(key, config)
+    except CredentialsRefused as refused:
+        pending = read_key(pending_file(file))
+        if pending is None:
+            raise
+        try:
+            answer = speaker.renewed(pending, config)
+        except CredentialsRefused:
+            raise refused from None
+        _put_in_force(file, replace(pending, device_id=config.device.id), None)
     _keep_token(config.token_file, answer.access_token, None)
 
 
@@ -96,10 +108,7 @@ def enrol(
 
 def keep(config: Config, welcome: Welcome, owner: Owner | None) -> None:
     """Put key and token in force, as `owner`'s files. Raises LocalFault."""
-    try:
-        put_in_force(config.device_key_file, welcome.key, owner)
-    except OSError as error:
-        raise LocalFault(f"{config.device_key_file}: {error.strerror}") from None
+    _put_in_force(config.device_key_file, welcome.key, owner)
     _keep_token(config.token_file, welcome.token, owner)
 
 
@@ -136,6 +145,13 @@ def _refuse_anothers(answer: TokenAnswer, device_id: str) -> None:
         raise OperatorNeeded(f"the server's answer holds no token of {device_id}'s")
 
 
+def _put_in_force(file: Path, key: DeviceKey, owner: Owner | None) -> None:
+    try:
+        put_in_force(file, key, owner)
+    except OSError as error:
+        raise LocalFault(f"{file}: {error.strerror}") from None
+
+
 def _keep_token(file: Path, token: str, owner: Owner | None) -> None:
     try:
         write_safely(os.fsencode(file), token.encode() + b"\n", TOKEN_MODE, owner)
@@ -154,6 +170,13 @@ class _Speaker:
 
     def nonce(self) -> NonceAnswer:
         return self._ask(self._nonce_url, b"", _JSON, NonceAnswer.parse)
+
+    def renewed(self, key: DeviceKey, config: Config) -> TokenAnswer:
+        """This device's next token, by one of its keys."""
+        form = TokenRequest(key.sign(config.device.id, self.nonce())).to_form()
+        answer = self.token(config.token_url, form, _FORM)
+        _refuse_anothers(answer, config.device.id)
+        return answer
 
     def token(self, url: str, content: bytes, headers: dict[str, str]) -> TokenAnswer:
         return self._ask(url, content, headers, TokenAnswer.parse)

@@ -26,6 +26,7 @@ from server import nonces, tokens
 from server.database import named_queries
 from server.errors import ServerError
 from wire import identity
+from wire.device import device_id_problem
 from wire.identity import EnrolRequest, TokenAnswer, TokenRequest
 
 TOKEN_DAYS = tokens.DAYS_MAX[tokens.EDGE_UPLOADER]
@@ -75,6 +76,8 @@ def enrol(connection: psycopg.Connection, request: EnrolRequest, secret: str, no
     public_key = identity.key_of(request.public_key)
     if public_key is None:
         raise Refused(identity.INVALID_REQUEST, "public_key is not an Ed25519 key of 32 bytes in base64url")
+    if request.device_id is not None and device_id_problem(request.device_id):
+        raise Refused(identity.INVALID_REQUEST, "device_id can't name a device")
     assertion = _read(request.assertion, secret, now)
     if assertion.subject != request.public_key:
         raise _unproved()
@@ -109,6 +112,8 @@ def enrol(connection: psycopg.Connection, request: EnrolRequest, secret: str, no
 def renew(connection: psycopg.Connection, request: TokenRequest, secret: str, now: datetime) -> TokenAnswer:
     """Issue a token to the device that signed a request. Raises Refused."""
     assertion = _read(request.assertion, secret, now)
+    if device_id_problem(assertion.subject):
+        raise _unproved()
     with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
         _refuse_while_held(connection)
         device = cursor.execute(_QUERIES["device"], {"device_id": assertion.subject}).fetchone()
@@ -138,7 +143,7 @@ def _read(text: str, secret: str, now: datetime) -> _Assertion:
     except (jwt.PyJWTError, ValueError, RecursionError):
         raise _unproved() from None
     subject, nonce = claims.get("sub"), claims.get("jti")
-    if not isinstance(subject, str) or not isinstance(nonce, str) or claims.get("iss") != subject or "\0" in subject:
+    if not isinstance(subject, str) or not isinstance(nonce, str) or claims.get("iss") != subject:
         raise _unproved()
     try:
         remembered, expires_at = nonces.check(nonce, secret, now)

@@ -92,6 +92,4 @@ def status(data: Data = None, database_url: DatabaseUrl = None, as_json: AsJson 
         if device.files_quarantined or device.last_error:
             typer.echo(f"{'':<24}{device.files_quarantined} files in quarantine; {device.last_error or ''}")
     if not devices:
-        typer.echo(
-            "no device is known yet: scout-server devices code DEVICE lets one in, or tokens issue --name DEVICE"
-        )
+        typer.echo("no device is known yet: scout-server devices code NAME, or scout-server tokens issue --name NAME")

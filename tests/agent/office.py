@@ -52,7 +52,10 @@ class Office:
     def _token(self, body: bytes) -> tuple[int, bytes]:
         if self.is_revoked or self.key is None:
             return 401, TokenError("invalid_client", "this device is revoked: ask the back office").to_json()
-        self._prove(TokenRequest.parse(body).assertion, self.key, self.device)
+        try:
+            self._prove(TokenRequest.parse(body).assertion, self.key, self.device)
+        except jwt.InvalidSignatureError:
+            return 401, TokenError("invalid_client", "this assertion is not accepted").to_json()
         return self._issue()
 
     def _enrol(self, body: bytes) -> tuple[int, bytes]:

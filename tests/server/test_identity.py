@@ -211,7 +211,17 @@ def test_a_key_is_let_in_only_by_who_proves_to_hold_it(server: Endpoints) -> Non
     assert pi.ask_to_enrol(code).status_code == 200
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"\xff", b'{"code":1}', b"[" * 10_000])
+@pytest.mark.parametrize("device_id", ["", "Pi 05", "pi\x0005", "x" * 64])
+def test_what_can_name_no_device_is_not_repeated(server: Endpoints, device_id: str) -> None:
+    """Nor does it use up the code."""
+    code = code_for(server)
+    answer = Pi(server.client).ask_to_enrol(code, device_id=device_id)
+
+    assert error_of(answer) == (400, "invalid_request")
+    assert Pi(server.client).ask_to_enrol(code).status_code == 200
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"\xff", b'{"code":1}', b"[" * 10_000, b'{"code":"\\ud800"}'])
 def test_a_malformed_enrolment_is_refused_in_the_same_shape(server: Endpoints, body: bytes) -> None:
     """And costs no try."""
     for _ in range(2 * WRONG_CODES_MAX):
@@ -307,6 +317,8 @@ def test_an_assertion_of_enrolment_renews_nothing_and_the_other_way_round(server
         {"jti": "AAAA"},
         {"jti": 7},
         {"sub": "pi\x0005", "iss": "pi\x0005"},
+        {"sub": "\ud800", "iss": "\ud800"},
+        {"sub": "", "iss": ""},
     ],
 )
 def test_an_assertion_with_one_claim_changed_is_refused(server: Endpoints, changed: dict[str, Any]) -> None:

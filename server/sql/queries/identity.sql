@@ -1,8 +1,8 @@
 -- settings -- since when tokens are held back, or null
 select renewals_held_since from scout_edge.settings
 
--- device -- its key, and whether it may come in; kept from changing until this transaction ends
-select public_key, revoked_at from scout_edge.devices where device_id = %(device_id)s for update
+-- device -- its key, and whether it may come in; kept from changing until this transaction ends, its calls home are not
+select public_key, revoked_at from scout_edge.devices where device_id = %(device_id)s for no key update
 
 -- enrolment -- the code with this hash, if it is good still; no second request uses it at the same time
 select device_id, used_at, public_key, made_at

@@ -116,6 +116,32 @@ def test_another_code_brings_another_key_and_the_old_one_stays_until_then(
     assert renewed(config, clock) == office.issued[-1]
 
 
+def test_a_new_key_that_the_server_took_in_before_the_power_went_is_put_in_force_by_itself(
+    config: Config, office: Office, clock: FakeClock
+) -> None:
+    """Nobody has to come back: the token that counted, and the key before, were ended by it."""
+    keep(config, let_in(config, clock), None)
+    office.code, office.key = "1111-1111-1111-1111", None
+    welcome = let_in(config, clock, code=office.code)
+    assert read_key(config.device_key_file) != welcome.key
+
+    assert renewed(config, clock) == office.issued[-1]
+    assert read_key(config.device_key_file) == welcome.key
+    assert not pending_file(config.device_key_file).exists()
+
+
+def test_a_new_key_that_the_server_never_heard_of_changes_nothing(
+    config: Config, office: Office, clock: FakeClock
+) -> None:
+    """The one in force goes on renewing, and a refusal is told as it was."""
+    keep(config, let_in(config, clock), None)
+    write_key(pending_file(config.device_key_file), DeviceKey("A" * 43 + "=", None, ""))
+    assert renewed(config, clock) == office.issued[-1]
+    office.is_revoked = True
+    with pytest.raises(CredentialsRefused, match="revoked"):
+        renewed(config, clock)
+
+
 def test_what_is_no_code_is_not_even_sent(config: Config, office: Office, clock: FakeClock) -> None:
     """A wrong one would cost a try."""
     with pytest.raises(CredentialsRefused, match="16 letters and digits"):
