@@ -159,6 +159,17 @@ def test_who_guesses_codes_is_made_to_wait_however_many_at_once(server: Endpoint
     assert Pi(server.client).ask_to_enrol(code).status_code == 200
 
 
+def test_behind_a_proxy_on_this_machine_the_address_that_it_names_is_braked(server: Endpoints) -> None:
+    """Or one who guesses would keep out everybody that comes through it."""
+    for _ in range(WRONG_CODES_MAX + 1):
+        server.client.headers["X-Forwarded-For"] = "192.0.2.1"
+        guessed = Pi(server.client).ask_to_enrol(guess())
+    server.client.headers["X-Forwarded-For"] = "192.0.2.2"
+
+    assert guessed.status_code == 429
+    assert Pi(server.client).ask_to_enrol(code_for(server)).status_code == 200
+
+
 def guess() -> str:
     """A code that opens nothing."""
     return shown_code("0" * CODE_SYMBOLS)
