@@ -2,7 +2,7 @@
 
     DATA/postgres          PostgreSQL (server/embedded.py)
     DATA/bucket            the objects (server/buckets/folder.py), unless they are to lie elsewhere
-    DATA/secrets           jwt-secret, service-token, postgres-password
+    DATA/secrets           jwt-secret, jwt-secret-previous, service-token, postgres-password
 
 Threads beside the one that answers requests: the committer, the loader loop, the ETL loop, the watchdog that
 starts a PostgreSQL that died again, and one that keeps the service token fresh.
@@ -42,8 +42,16 @@ from server.loader import LoadSummary, load
 from server.loop import Loop
 from server.repair import repair
 from server.schema import migrate
-from server.secrets import VARIABLE, jwt_secret_file, keep_jwt_secret, keep_service_token, service_token_file
+from server.secrets import (
+    VARIABLE,
+    find_previous_secret,
+    jwt_secret_file,
+    keep_jwt_secret,
+    keep_service_token,
+    service_token_file,
+)
 from server.tokenless import refuse_open_to_others
+from server.tokens import PreviousSecret
 
 LOADER_INTERVAL_S = 5.0
 ETL_INTERVAL_S = 5.0
@@ -125,6 +133,7 @@ def up(
         with pool.connection() as connection:
             migrate(connection)
             secret = keep_jwt_secret(connection, directory.path, environment)
+        previous = find_previous_secret(directory.path, environment, now())
 
         def keep_token() -> None:
             with pool.connection() as connection:
@@ -154,7 +163,7 @@ def up(
             etl_loop.nudge()
             return summary
 
-        parts = Parts(pool, bucket, committer, secret, now, load_day, loader_loop.nudge, limits, is_open)
+        parts = Parts(pool, bucket, committer, secret, now, load_day, loader_loop.nudge, limits, is_open, previous)
         on_ready(
             Ready(
                 _base_url(listener),
@@ -180,6 +189,7 @@ def serve(
     address: Address,
     *,
     is_open: bool = False,
+    previous: PreviousSecret | None = None,
     on_ready: Callable[[str], None],
     stop: Stop,
     limits: Limits = LIMITS,
@@ -196,7 +206,7 @@ def serve(
         def load_day(day: date | None) -> LoadSummary:
             return load(pool, bucket, today=now().date(), day=day)
 
-        parts = Parts(pool, bucket, committer, secret, now, load_day, _nobody_waits, limits, is_open)
+        parts = Parts(pool, bucket, committer, secret, now, load_day, _nobody_waits, limits, is_open, previous)
         on_ready(_base_url(listener))
         _answer_requests(parts, listener, stop)
 

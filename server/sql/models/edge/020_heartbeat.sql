@@ -124,7 +124,7 @@ begin
             'generation', scout_edge.generation_for(device),
             'keep_for_days', settings.keep_for_days,
             'batches', batches,
-            'renew_token', false
+            'renew_token', scout_edge.renewal_due(claims)
         )
         from scout_edge.settings
     );
