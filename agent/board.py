@@ -48,6 +48,7 @@ class DaemonFacts:
     clock_offset_s: float | None = None  # the server's clock minus this device's
     intake_refused: str | None = None  # why no sale can be taken, e.g. a full spool
     source_faults: tuple[tuple[str, str], ...] = ()  # which source takes nothing, and why
+    renewal_fault: ReportedFault | None = None  # why the token could not be renewed at the last try
     kept_shortened: bool = False  # settled sales leave early, for the disk is nearly full
 
 

@@ -15,6 +15,7 @@ import subprocess
 import tarfile
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import orjson
 from agent import VERSION
 from agent import config as configuration
 from agent.clock import Clock
+from agent.device_key import DeviceKey, pending_file, read_key
 from agent.errors import CredentialsRefused, LocalFault
 from agent.spool_view import statistics
 from agent.token import TokenFile
@@ -67,7 +69,7 @@ def parts_of(config_file: Path, spool_file: Path, *, clock: Clock, ask: Ask = as
     }
 
 
-def secrets_of(config_file: Path, token_file: Path) -> set[str]:
+def secrets_of(config_file: Path, token_file: Path, device_key_file: Path | None = None) -> set[str]:
     """What must be nowhere in a bundle, whoever said it."""
     table = _table(config_file)
     secrets = {str(value) for path, value in _leaves(table) if path.rpartition(".")[2] in _SECRET_KEYS and value}
@@ -75,7 +77,17 @@ def secrets_of(config_file: Path, token_file: Path) -> set[str]:
         token = TokenFile(token_file).read().text
     except CredentialsRefused:
         token = ""
+    secrets |= {key.private_key for key in _keys(device_key_file)}
     return {secret for secret in (*secrets, token, *token.split(".")) if len(secret) >= SECRET_LEAST}
+
+
+def _keys(file: Path | None) -> Iterator[DeviceKey]:
+    """The device's key, and the one that is not in force yet."""
+    for place in (file, pending_file(file)) if file else ():
+        with suppress(CredentialsRefused):
+            key = read_key(place)
+            if key is not None:
+                yield key
 
 
 def write_bundle(file: Path, parts: Mapping[str, str], secrets: Iterable[str], clock: Clock) -> None:

@@ -11,13 +11,14 @@ import structlog
 import typer
 
 from agent import VERSION
-from agent.commands import add, config, delivery, doctor, export, run, set_aside, spool, status
+from agent.commands import add, config, delivery, doctor, enrol, export, run, set_aside, spool, status
 from agent.errors import ScoutAgentError
 
 EXIT_USAGE = 64
 
 EXAMPLES = """\b
 Begin with:
+  scout-agent enrol             let this machine in at the server, with a code
   scout-agent config check      is the config good, and what follows from it?
   scout-agent status            how is this device, and what is to be done?
   scout-agent doctor            why does it not deliver?
@@ -32,6 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command(epilog=run.EXAMPLES)(run.run)
+app.command(epilog=enrol.EXAMPLES)(enrol.enrol)
 app.command(epilog=status.EXAMPLES)(status.status)
 app.command(epilog=doctor.EXAMPLES)(doctor.doctor)
 app.command(epilog=add.EXAMPLES)(add.add)

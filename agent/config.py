@@ -25,6 +25,8 @@ CONFIG_VARIABLE = "SCOUT_AGENT_CONFIG"
 CONFIG_DEFAULT = Path("/etc/scout-agent/config.toml")
 RUNTIME_DEFAULT = Path("/run/scout-agent")
 STATUS_FILE = "status.json"
+DEVICE_KEY_FILE = "device-key"
+TOKEN_PATH = "/oauth/token"  # noqa: S105  (a path)
 BUCKET = "scout-ingest"
 SOCKET_PATH_BYTES_MAX = 100  # the system takes 107; four are for the name under which it is made
 
@@ -55,6 +57,7 @@ class Server(_Section, frozen=True):
     bucket_url: str = ""
     ingest_url: str = ""
     heartbeat_url: str = ""
+    token_url: str = ""
     api_key: str = ""
     token_file: str = ""
 
@@ -153,6 +156,11 @@ class Config(_Section, frozen=True):
         return Path(self.server.token_file or Path(self.spool.directory) / "token")
 
     @property
+    def device_key_file(self) -> Path:
+        """The private key with which this device renews its token; there is none before it is enrolled."""
+        return Path(self.spool.directory) / DEVICE_KEY_FILE
+
+    @property
     def status_file(self) -> Path:
         """Where the daemon publishes its status: in systemd's runtime directory, not on the card, if there is one."""
         return (runtime_directory() or Path(self.spool.directory)) / STATUS_FILE
@@ -184,6 +192,21 @@ class Config(_Section, frozen=True):
         return self.server.heartbeat_url or f"{self._base}/rest/v1/rpc/heartbeat"
 
     @property
+    def token_url(self) -> str:
+        """Where a device gets its next token."""
+        return self.server.token_url or f"{self._base}{TOKEN_PATH}"
+
+    @property
+    def nonce_url(self) -> str:
+        """Where it gets what to sign for that."""
+        return self.token_url.removesuffix(TOKEN_PATH) + "/oauth/nonce"
+
+    @property
+    def enrol_url(self) -> str:
+        """Where it gets its first token for a code."""
+        return self.token_url.removesuffix(TOKEN_PATH) + "/enrol"
+
+    @property
     def _base(self) -> str:
         return self.server.base_url.rstrip("/")
 
@@ -202,7 +225,7 @@ def default_path() -> Path:
 def load(path: Path) -> Config:
     """Read and check a config file; raise Misconfigured naming file, key and what is allowed."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise Misconfigured(
             f"{path} does not exist. Copy config.example.toml there, or name another file with --config."
@@ -211,7 +234,16 @@ def load(path: Path) -> Config:
         raise ConfigForbidden(f"{path}: this user may not read it") from None
     except OSError as error:
         raise Misconfigured(f"{path}: {error.strerror}. The agent's user must be able to read it.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise Misconfigured(f"{path}: not valid TOML: {error}") from None
+    return read(text, path)
+
+
+def read(text: str, path: Path) -> Config:
+    """Check the text of a config, as if it lay in `path`. Raises Misconfigured as `load` does."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise Misconfigured(f"{path}: not valid TOML: {error}") from None
     try:
         config = msgspec.convert(table, Config)
@@ -248,11 +280,13 @@ def _problem(config: Config) -> str | None:
     if device:
         return f"device.id: {device}"
     urls = {"base_url": config.server.base_url}
-    for key in ("bucket_url", "ingest_url", "heartbeat_url"):
+    for key in ("bucket_url", "ingest_url", "heartbeat_url", "token_url"):
         urls[key] = getattr(config.server, key) or config.server.base_url
     for key, url in urls.items():
         if not _is_address(url):
             return f"server.{key}: must be an address such as https://sales.example.com, without user or password"
+    if not config.token_url.endswith(TOKEN_PATH):
+        return f"server.token_url: must end in {TOKEN_PATH}: /oauth/nonce and /enrol are found beside it"
     if not (config.server.api_key.isascii() and config.server.api_key.isprintable()):
         return "server.api_key: must be plain ASCII, for it travels as a header"
     return (

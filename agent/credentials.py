@@ -11,6 +11,7 @@ from pathlib import Path
 
 from agent.clock import Clock
 from agent.errors import CredentialsRefused
+from agent.files import signature_of
 from agent.token import Token, TokenFile
 
 CREDENTIALS_PAUSE_S = 60.0
@@ -20,19 +21,25 @@ class Credentials:
     """The token file of one device, and what the server last said of what it holds."""
 
     def __init__(self, file: Path, device_id: str, clock: Clock) -> None:
+        self._path = file
         self._file = TokenFile(file)
         self._device_id = device_id
         self._clock = clock
         self._paused_until_s = float("-inf")
         self._taken_though_over: str | None = None
+        self.are_refused = False  # since the server refused this very token, or there was none
         self._look()
 
     def have_changed(self) -> bool:
-        """Whether the file is another one than at the last look; if so, the pause is over."""
-        if not self._file.changed():
+        """Whether the file is another one than at the last look; if so, the pause is over.
+
+        Reading the token meanwhile is no look.
+        """
+        if signature_of(self._path) == self._seen:
             return False
         self._look()
         self._paused_until_s = float("-inf")
+        self.are_refused = False
         return True
 
     def token(self) -> Token:
@@ -54,12 +61,14 @@ class Credentials:
 
     def accepted(self) -> None:
         """Note that the server took this token: if it seems to be over, this clock is wrong."""
+        self.are_refused = False
         if self.have_expired():
             self._taken_though_over = self.token().text
 
     def refused(self) -> None:
         """Pause, until a minute is over or there is another token."""
         self._taken_though_over = None
+        self.are_refused = True
         self._paused_until_s = self._clock.monotonic_s() + CREDENTIALS_PAUSE_S
 
     def are_paused(self) -> bool:
@@ -67,5 +76,6 @@ class Credentials:
         return self._clock.monotonic_s() < self._paused_until_s
 
     def _look(self) -> None:
+        self._seen = signature_of(self._path)
         with suppress(CredentialsRefused):  # raised again for whoever wants to call
             self._file.read()

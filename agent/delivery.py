@@ -38,6 +38,8 @@ from agent.holds import Holds
 from agent.orders import Orders, PauseOrder, ReplayOrder
 from agent.pace import Pace, Route
 from agent.receipts import heed
+from agent.renewal import Renewal
+from agent.renewing import renew_in_child
 from agent.sending import Sending
 from agent.spool import Batch, SealLimits, Spool
 from agent.suspicion import Suspect, Suspicion
@@ -72,6 +74,7 @@ class Delivery:
         clock: Clock,
         rng: random.Random,
         moved: Callable[[int], None] = lambda _bytes: None,
+        renew: Callable[[Config], None] = renew_in_child,
     ) -> None:
         self._config = config
         self._spool = spool
@@ -80,6 +83,7 @@ class Delivery:
         self._rng = rng
         self._limits = SealLimits(config.batch.rows_max, config.batch.bytes_max, config.batch.age_max_s)
         self._credentials = Credentials(config.token_file, config.device.id, clock)
+        self._renewal = Renewal(config, self._credentials, clock, renew)
         self._connection = Connection.of(
             config,
             client,
@@ -119,10 +123,7 @@ class Delivery:
         if seal_due_s is not None:
             waits_s.append(seal_due_s)
 
-        if self._credentials.have_changed():
-            # What the old token was refused for may be welcome with this one.
-            self._suspicion.end()
-            self._spool.replay_set_aside()
+        self._keep_credentials()
         if self._credentials.are_paused():
             self._sending.end("the token was refused")
             return min(*waits_s, TOKEN_LOOK_S)
@@ -293,6 +294,8 @@ class Delivery:
         self._home.succeeded()
         self._board.counters.happened(HEARTBEAT_ANSWERED, self._clock.monotonic_s())
         self._credentials.accepted()
+        if answer.reply.renew_token:
+            self._renewal.ask()
         if self._board.facts.last_fault is not None and self._spool.next_waiting() is None:
             self._board.note(last_fault=None)
         has_more = heed(self._spool, answer.reply, answer.awaited, self._config.spool.keep_for_days)
@@ -313,6 +316,29 @@ class Delivery:
         if shown is None or abs(offset - shown) >= OFFSET_STEP_S:
             self._board.note(clock_offset_s=round(offset, 1))
 
+    # The next token
+
+    def _keep_credentials(self) -> None:
+        """Renew the token when that is due, and take in another one, whoever put it there."""
+        if self._renewal.is_due():
+            self._renew()
+        if self._credentials.have_changed():
+            # What the old token was refused for may be welcome with this one.
+            self._suspicion.end()
+            self._spool.replay_set_aside()
+
+    def _renew(self) -> None:
+        """Ask for another token. One that still counts goes on counting, whatever comes of it."""
+        try:
+            self._renewal.renew()
+        except (DeliveryFault, LocalFault) as fault:
+            log.warning("token_not_renewed", reason=str(fault))
+            self._board.counters.add(FAULTS, kind=_kind(fault))
+            self._board.note(renewal_fault=self._reported(fault))
+        else:
+            log.info("token_renewed")
+            self._board.note(renewal_fault=None)
+
     # What is told
 
     def _lock_out(self, fault: CredentialsRefused) -> None:
@@ -327,7 +353,13 @@ class Delivery:
 
     def _fault(self, fault: ScoutAgentError, event: str, **fields: object) -> None:
         log.warning(event, reason=str(fault), **fields)
-        kind = fault.kind if isinstance(fault, DeliveryFault) else "local"
-        self._board.counters.add(FAULTS, kind=kind)
+        self._board.counters.add(FAULTS, kind=_kind(fault))
+        self._board.note(last_fault=self._reported(fault))
+
+    def _reported(self, fault: ScoutAgentError) -> ReportedFault:
         next_step = fault.next_step if isinstance(fault, DeliveryFault) else "look at the message"
-        self._board.note(last_fault=ReportedFault(kind, str(fault), next_step, format_instant(self._clock.now())))
+        return ReportedFault(_kind(fault), str(fault), next_step, format_instant(self._clock.now()))
+
+
+def _kind(fault: ScoutAgentError) -> str:
+    return fault.kind if isinstance(fault, DeliveryFault) else "local"

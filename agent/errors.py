@@ -106,7 +106,7 @@ class CredentialsRefused(DeliveryFault):
     """The token is missing, expired or refused."""
 
     kind = "credentials"
-    next_step = "issue a token in the back office and put it into the token file"
+    next_step = "ask the back office for a code, then: sudo scout-agent enrol --code CODE"
 
 
 class BatchRefused(DeliveryFault):

@@ -16,15 +16,18 @@ def sync_folder(folder: bytes) -> None:
         os.close(descriptor)
 
 
-def write_safely(path: bytes, content: bytes, mode: int = 0o640) -> None:
+def write_safely(path: bytes, content: bytes, mode: int = 0o640, owner: tuple[int, int] | None = None) -> None:
     """Write a file so that after a cut at any moment it is there whole, as before, or not at all.
 
-    Its mode is `mode`, whatever the process's umask.
+    Its mode is `mode`, whatever the process's umask, and `owner` its account and group, for who may give files away.
     """
     temporary = path + b".tmp"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    # Root may write into a folder of the agent's account, which must not lead it elsewhere.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
     with os.fdopen(descriptor, "wb") as file:
         os.fchmod(descriptor, mode)
+        if owner is not None:
+            os.fchown(descriptor, *owner)
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -113,10 +113,11 @@ def _not_sent(seen: Status) -> str:
 
 
 def _token(seen: Status) -> Row:
+    how = "enrolled: it renews itself" if seen.enrolled else "not enrolled: it is renewed by hand"
     if seen.token_days_left is None:
-        return Row("token", "not usable", "yellow")
+        return Row("token", f"not usable; {how}", "yellow")
     style = "yellow" if seen.token_days_left < TOKEN_DUE_DAYS else ""
-    return Row("token", f"{max(0.0, seen.token_days_left):.1f} days left", style)
+    return Row("token", f"{max(0.0, seen.token_days_left):.1f} days left; {how}", style)
 
 
 def _disk(seen: Status) -> Row:

@@ -24,6 +24,7 @@ from agent.errors import (
     SpoolForbidden,
     SpoolRefused,
 )
+from agent.files import signature_of
 from agent.lock import is_running
 from agent.published import as_of_now, published_for
 from agent.space import limits_of
@@ -42,6 +43,7 @@ class Places:
     token_file: Path
     rejected_folders: tuple[Path, ...]
     spool_bytes_max: int | None = None
+    device_key_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,12 @@ class Sight:
 def places_of(config: Config) -> Places:
     """Where a look finds what it needs."""
     return Places(
-        config.device.id, config.spool_file, config.token_file, config.rejected_folders, _spool_bytes_max(config)
+        config.device.id,
+        config.spool_file,
+        config.token_file,
+        config.rejected_folders,
+        _spool_bytes_max(config),
+        config.device_key_file,
     )
 
 
@@ -110,6 +117,7 @@ def look(
     """
     spool, spool_problem = _spool(places, clock)
     expires_at, token_problem = _token(places.token_file, published)
+    is_enrolled = places.device_key_file is not None and signature_of(places.device_key_file) is not None
     free_bytes = _free_bytes(places.spool_file.parent)
     rejected = {folder: _rejected_files(folder) for folder in places.rejected_folders}
     return Status(
@@ -126,6 +134,7 @@ def look(
         clock_synced=clock.is_synced(),
         token_expires_at=expires_at,
         token_days_left=_days_left(expires_at, clock),
+        enrolled=is_enrolled,
         disk_free_bytes=free_bytes,
         spool_bytes_max=places.spool_bytes_max,
         **(_of_spool(spool, places.spool_bytes_max, free_bytes) if spool else {}),
@@ -165,6 +174,7 @@ def _places_despite(config_file: Path) -> Places:
         spool / "spool.db",
         Path(told("server", "token_file") or spool / "token"),
         (*((Path(folder) / "rejected",) if folder else ()), spool / "rejected"),
+        device_key_file=spool / configuration.DEVICE_KEY_FILE,
     )
 
 

@@ -22,6 +22,14 @@ class Token:
     text: str
     expires_at: datetime | None
     subject: str | None = None
+    issued_at: datetime | None = None
+
+    @property
+    def half_over_at(self) -> datetime | None:
+        """When the last half of its life begins; None when it doesn't say."""
+        if self.expires_at is None or self.issued_at is None:
+            return None
+        return self.issued_at + (self.expires_at - self.issued_at) / 2
 
     def __repr__(self) -> str:
         """Never the token itself, which would end up in a traceback."""
@@ -65,8 +73,10 @@ def _read(path: Path) -> Token:
         text = ""
     try:
         claims = claims_of(text)
-        expires_at = datetime.fromtimestamp(claims["exp"], UTC) if "exp" in claims else None
+        expires_at, issued_at = (
+            datetime.fromtimestamp(claims[name], UTC) if name in claims else None for name in ("exp", "iat")
+        )
     except (jwt.InvalidTokenError, TypeError, ValueError, OverflowError, OSError):
         raise CredentialsRefused(f"{path} does not hold a token") from None
     subject = claims.get("sub")
-    return Token(text, expires_at, subject if isinstance(subject, str) else None)
+    return Token(text, expires_at, subject if isinstance(subject, str) else None, issued_at)

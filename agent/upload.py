@@ -134,7 +134,7 @@ def fault_of(response: httpx.Response, url: str) -> DeliveryFault:
     if status in _BUSY or (status >= 500 and status != _LOGIN_WANTED) or _is_garbled(answer):
         # "Role does not exist" comes as a 500 with code DatabaseError and needs a person, but so does nothing
         # else that comes this way; waiting is right for all.
-        return Wait(said, retry_after_s=_retry_after_s(response), answered=True)
+        return Wait(said, retry_after_s=retry_after_s(response), answered=True)
     if status == 401 or _about_token(status, answer):
         return CredentialsRefused(said)
     if status == 413:
@@ -183,7 +183,7 @@ def _page(response: httpx.Response) -> str:
     return ""
 
 
-def _retry_after_s(response: httpx.Response) -> float | None:
+def retry_after_s(response: httpx.Response) -> float | None:
     """Retry-After in seconds, or as a date, read against the server's own Date."""
     value = response.headers.get("Retry-After", "")
     try:

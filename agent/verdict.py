@@ -5,7 +5,7 @@ meaning. Exit status 0 is well, 1 needs attention, 2 is broken: sales are not ta
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -21,6 +21,8 @@ CLOCK_WRONG_S = 300.0
 
 TELL = "tell the back office; delete nothing"
 START = "sudo systemctl start scout-agent"
+RENEWS_ITSELF = "nothing: the agent gets the next one by its key as soon as it reaches the server"
+BRING_ONE = "ask the back office for a code, then: sudo scout-agent enrol --code CODE"
 RESTART = "sudo systemctl restart scout-agent"
 
 
@@ -73,6 +75,7 @@ class Status:
     token_days_left: float | None
     disk_free_bytes: int | None
     spool_bytes_max: int | None
+    enrolled: bool = False  # it has a key, and renews its token by itself
     # From here on what the spool says; empty when it can't be read.
     spool_version: int | None = None
     epoch: str | None = None
@@ -140,10 +143,7 @@ def _attention(seen: Status) -> Iterator[Problem]:
         yield seen.spool_problem
     if seen.daemon:
         yield from _attention_by_daemon(seen, seen.daemon)
-    if seen.token_problem:
-        yield seen.token_problem
-    elif seen.token_days_left is not None and seen.token_days_left < TOKEN_DUE_DAYS:
-        yield Problem("token_due", _token_due(seen.token_days_left), "issue a token in the back office")
+    yield from _attention_for_token(seen)
     if seen.rows_set_aside:
         yield Problem("set_aside", f"the server refuses {seen.rows_set_aside:,} sales: they are set aside", TELL)
     if seen.rows_lost:
@@ -181,6 +181,24 @@ def _attention_by_daemon(seen: Status, daemon: DaemonFacts) -> Iterator[Problem]
     if daemon.clock_offset_s is not None and abs(daemon.clock_offset_s) > CLOCK_WRONG_S:
         message = f"this device's clock is wrong by {abs(daemon.clock_offset_s):,.0f} s"
         yield Problem("clock_wrong", message, "timedatectl; allow NTP in this shop's network")
+
+
+def _attention_for_token(seen: Status) -> Iterator[Problem]:
+    """What stands in the way of a good token: without a key a person must see to it, with one the last try tells."""
+    renewal_fault = seen.daemon.renewal_fault if seen.daemon else None
+    is_due = seen.token_days_left is not None and seen.token_days_left < TOKEN_DUE_DAYS
+    if seen.enrolled and not seen.clock_synced:
+        is_due = False  # the date is not to be believed; the server says when the token is over
+    if seen.token_problem:
+        next_step = RENEWS_ITSELF if seen.enrolled else seen.token_problem.next_step
+        yield replace(seen.token_problem, next_step=next_step)
+    elif is_due:
+        next_step = RENEWS_ITSELF if seen.enrolled else BRING_ONE
+        yield Problem("token_due", _token_due(seen.token_days_left or 0.0), next_step)
+    # That there was no way to the server is told by the last fault, and passes by itself.
+    if renewal_fault and (renewal_fault.kind not in ("wait", "clock") or is_due or seen.token_problem):
+        message = f"the token could not be renewed: {renewal_fault.message}"
+        yield Problem("renewal_failed", message, renewal_fault.next_step)
 
 
 def _token_due(days_left: float) -> str:

@@ -3,6 +3,7 @@
     POST /ingest-transaction, /functions/v1/ingest-transaction    server/ingest.py
     POST /storage/v1/object/scout-ingest/DAY/DEVICE/FILE          server/storage_api.py
     POST /rest/v1/rpc/heartbeat                                   server/heartbeat.py
+    POST /enrol, /oauth/nonce, /oauth/token                       server/identity_api.py
     POST /load-bronze-from-storage                                server/operator_api.py
     GET  /healthz                                                 server/operator_api.py
     GET  /readyz                                                  server/readiness.py
@@ -38,6 +39,7 @@ from server.committer import Committer
 from server.config import Limits
 from server.door import Door
 from server.heartbeat import heartbeat_routes
+from server.identity_api import identity_routes
 from server.ingest import PATHS as INGEST_PATHS
 from server.ingest import ingest_routes
 from server.loader import LoadSummary
@@ -72,6 +74,7 @@ class Parts:
     wake_loader: Callable[[], None]
     limits: Limits
     is_open: bool = False  # whether posts without a token are taken from this machine
+    previous: tokens.PreviousSecret | None = None
     monotonic: Callable[[], float] = monotonic  # seconds from an arbitrary start
     rng: random.Random = field(default_factory=random.Random)
 
@@ -80,7 +83,7 @@ def create_app(parts: Parts, connections: Callable[[], int] = lambda: 0) -> ASGI
     """Join the routes behind the door. `connections` counts the open ones, where the HTTP server can tell."""
 
     def read_token(token: str) -> tokens.Identity:
-        return tokens.read(token, parts.secret, parts.now())
+        return tokens.read(token, parts.secret, parts.now(), parts.previous)
 
     def admit(identity: tokens.Identity) -> None:
         with parts.pool.connection() as connection:
@@ -112,6 +115,7 @@ def create_app(parts: Parts, connections: Callable[[], int] = lambda: 0) -> ASGI
             ),
             *uploads,
             *heartbeat_routes(authenticate, parts.pool, parts.wake_loader, parts.limits),
+            *identity_routes(parts.pool, parts.secret, parts.limits, parts.now),
             *load_routes(authenticate, parts.load_day, parts.limits),
             *health_routes(parts.pool, parts.limits),
             *ready_routes(parts.pool, parts.bucket, parts.limits, parts.monotonic),

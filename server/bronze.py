@@ -4,6 +4,7 @@ May be relied on:
 - Lines, ledger rows, quarantine and the load that tells the ETL commit together, in the caller's transaction.
 - A transaction is landed once, however often, on whichever path and in whichever company it comes again.
 - Every line is counted once: accepted, duplicate or rejected.
+- A row that was lost from bronze and comes again is the row that it was, so that what stands on it is not doubled.
 - Of a content that turns out to be unreadable nothing is landed, however much of it was staged by then, and no
   refused line fails its neighbours.
 - Memory does not grow with a content: lines are staged as they are read.
@@ -147,6 +148,7 @@ def land(connection: psycopg.Connection, staged: Staging) -> dict[int, Landed]:
     if not staged.taken:
         return {}
     queries = named_queries("bronze")
+    came_before = _take_back_places(connection, [taken.file_id for taken in staged.taken])
     if staged.discarded:
         connection.execute(queries["unstage"], {"file_id": staged.discarded})
     load_id, accepted = _merge(connection)
@@ -158,6 +160,8 @@ def land(connection: psycopg.Connection, staged: Staging) -> dict[int, Landed]:
         landed[taken.file_id] = Landed(new, taken.lines - new, taken.rejected)
     settled = [_settled(taken, load_id, landed[taken.file_id]) for taken in staged.taken]
     connection.execute(queries["settle_files"], columns(_SETTLED, settled))
+    if came_before:
+        connection.execute(queries["recount"], {"file_id": list(landed)})
     return landed
 
 
@@ -200,6 +204,18 @@ def columns(names: Iterable[str], rows: Iterable[Sequence[Any]]) -> dict[str, li
     """Turn rows into one array for each column, as `unnest` takes them."""
     listed = list(rows)
     return {name: [row[place] for row in listed] for place, name in enumerate(names)}
+
+
+def _take_back_places(connection: psycopg.Connection, file_ids: list[int]) -> bool:
+    """Give rows that were lost from bronze their old numbers, by which production and silver know them already.
+
+    Says whether rows of these files, or of other copies of their batches, came before at all.
+    """
+    queries = named_queries("bronze")
+    came_before: bool = _only(connection.execute(queries["note_former_loads"], {"file_id": file_ids}))
+    if came_before:
+        connection.execute(queries["take_back_places"], {"file_id": file_ids})
+    return came_before
 
 
 def _merge(connection: psycopg.Connection) -> tuple[int, dict[int, int]]:

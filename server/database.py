@@ -21,6 +21,10 @@ SQL = Path(__file__).parent / "sql"
 CONNECT_TIMEOUT_S = 10
 """Longer than a PostgreSQL under load takes to answer, short enough to be noticed as an outage."""
 
+RECONNECT_S = 10.0
+"""How long one attempt at a connection may double its waits; the next request begins another. In a long outage the
+waits would else outgrow it, and PostgreSQL be back for a minute before anybody looked."""
+
 BEGIN_AGAIN_MAX = 8
 """Tries of one transaction. Inserts in key order make deadlocks rare: this many in a row is a defect."""
 
@@ -42,6 +46,7 @@ def open_pool(database_url: str, size_max: int = 10) -> ConnectionPool:
         max_size=size_max,
         kwargs={"autocommit": True, "connect_timeout": CONNECT_TIMEOUT_S},
         check=ConnectionPool.check_connection,
+        reconnect_timeout=RECONNECT_S,
         open=True,
     )
 

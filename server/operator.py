@@ -28,6 +28,7 @@ class DeviceStatus:
     lag_s: float  # how long the oldest of them has waited
     last_loaded_at: datetime | None
     last_error: str | None
+    is_silent: bool  # it should have called home and did not
 
 
 def ingestion_status(connection: psycopg.Connection) -> list[DeviceStatus]:

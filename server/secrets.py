@@ -1,10 +1,12 @@
 """The secrets beside an embedded database: who signs tokens, and the service's own token.
 
-    DATA/secrets/jwt-secret      signs every token; made once, then only read
-    DATA/secrets/service-token   a service_role token, renewed by `up` long before it expires
+    DATA/secrets/jwt-secret            signs every token; made once, then only read
+    DATA/secrets/jwt-secret-previous   the one before it, after a change: what it signed counts for 30 days more
+    DATA/secrets/service-token         a service_role token, renewed by `up` long before it expires
 
 May be relied on: both are closed to other users and complete on the disk before anything relies on them.
-A secret is never made anew while devices exist: their tokens would all be void, and nobody would be near.
+A lost secret is never made anew while devices exist: their tokens would all be void, and nobody would be near. It may
+be changed on purpose: then the one before it is kept beside it first.
 """
 
 import secrets
@@ -16,19 +18,38 @@ import psycopg
 
 from server.errors import Misconfigured
 from server.files import sync_folder, write_safely
-from server.tokens import DAY_S, SERVICE_ROLE, TokenRefused, any_device, issue, read, verify
+from server.tokens import (
+    DAY_S,
+    DAYS_MAX,
+    EDGE_UPLOADER,
+    SERVICE_ROLE,
+    PreviousSecret,
+    TokenRefused,
+    any_device,
+    issue,
+    read,
+    verify,
+)
 
 VARIABLE = "SUPABASE_JWT_SECRET"
+VARIABLE_PREVIOUS = "SUPABASE_JWT_SECRET_PREVIOUS"
 BYTES_MIN = 32
 """HS256 is no stronger than its key: shorter ones can be guessed from one token."""
 SERVICE_SUBJECT = "scout-server"
 SERVICE_DAYS = 30
 SERVICE_RENEWED_AFTER = timedelta(days=SERVICE_DAYS / 2)
+PREVIOUS_COUNTS_FOR = timedelta(days=DAYS_MAX[EDGE_UPLOADER])
+"""Then every device's token that the previous secret signed has expired."""
 
 
 def jwt_secret_file(data: Path) -> Path:
     """Where the secret of the server in `data` lies."""
     return data / "secrets" / "jwt-secret"
+
+
+def previous_secret_file(data: Path) -> Path:
+    """Where the secret before the present one lies, if there was one."""
+    return data / "secrets" / "jwt-secret-previous"
 
 
 def service_token_file(data: Path) -> Path:
@@ -56,6 +77,49 @@ def find_jwt_secret(data: Path | None, environment: Mapping[str, str]) -> str | 
             f"{path} can't be read ({type(error).__name__}): run this as the user that runs "
             f"'scout-server up', or set {VARIABLE}."
         ) from error
+
+
+def find_previous_secret(data: Path | None, environment: Mapping[str, str], now: datetime) -> PreviousSecret | None:
+    """Return the secret before the present one, of the environment, else as kept in `data`; None once it is over.
+
+    The file's counts from the change on, the environment's from `now` on: who set it takes it away again. Raises
+    Misconfigured when it is too short, or closed to this user.
+    """
+    given = environment.get(VARIABLE_PREVIOUS)
+    if given:
+        text = _long_enough(given, f"the environment variable {VARIABLE_PREVIOUS}")
+        return PreviousSecret(text, now + PREVIOUS_COUNTS_FOR)
+    if data is None:
+        return None
+    path = previous_secret_file(data)
+    try:
+        text = _long_enough(path.read_text().strip(), str(path))
+        changed_at = datetime.fromtimestamp(path.stat().st_mtime, now.tzinfo)
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"{path} can't be read ({type(error).__name__}): see to its owner and mode.") from error
+    until = min(changed_at, now) + PREVIOUS_COUNTS_FOR
+    return PreviousSecret(text, until) if now < until else None
+
+
+def change_jwt_secret(data: Path, environment: Mapping[str, str], *, leaked: bool) -> None:
+    """Make another secret for the server in `data`, in force from its next start on; the one before it is kept beside.
+
+    `leaked`: the one before counts no longer, so whoever has it can make no token. Raises Misconfigured where the
+    secret is not ours to change.
+    """
+    if environment.get(VARIABLE):
+        raise Misconfigured(
+            f"{VARIABLE} holds the secret: change it there, and set {VARIABLE_PREVIOUS} to the one before it."
+        )
+    present = need_jwt_secret(data, environment)
+    if leaked:
+        previous_secret_file(data).unlink(missing_ok=True)
+    else:
+        _write(previous_secret_file(data), present)
+    # Only now: cut before this, both files hold the same secret, which is no harm.
+    _write(jwt_secret_file(data), secrets.token_urlsafe(48))
 
 
 def need_jwt_secret(data: Path | None, environment: Mapping[str, str]) -> str:
@@ -114,7 +178,7 @@ def refuse_other_secret(data: Path, secret: str, now: datetime) -> None:
         if "signature" in str(refused):
             raise Misconfigured(
                 f"the server in {data} runs with another JWT secret than this one: set {VARIABLE} here as "
-                "there, or unset it in both places."
+                "there, or unset it in both places. After 'tokens change-secret', start it again first."
             ) from None
 
 

@@ -2,7 +2,7 @@
 
     DATA/postgres          PostgreSQL (server/embedded.py)
     DATA/bucket            the objects (server/buckets/folder.py), unless they are to lie elsewhere
-    DATA/secrets           jwt-secret, service-token, postgres-password
+    DATA/secrets           jwt-secret, jwt-secret-previous, service-token, postgres-password
 
 Threads beside the one that answers requests: the committer, the loader loop, the ETL loop, the watchdog that
 starts a PostgreSQL that died again, and one that keeps the service token fresh.
@@ -40,9 +40,18 @@ from server.etl import run_etl
 from server.ingest import PATHS
 from server.loader import LoadSummary, load
 from server.loop import Loop
+from server.repair import repair
 from server.schema import migrate
-from server.secrets import VARIABLE, jwt_secret_file, keep_jwt_secret, keep_service_token, service_token_file
+from server.secrets import (
+    VARIABLE,
+    find_previous_secret,
+    jwt_secret_file,
+    keep_jwt_secret,
+    keep_service_token,
+    service_token_file,
+)
 from server.tokenless import refuse_open_to_others
+from server.tokens import PreviousSecret
 
 LOADER_INTERVAL_S = 5.0
 ETL_INTERVAL_S = 5.0
@@ -124,6 +133,7 @@ def up(
         with pool.connection() as connection:
             migrate(connection)
             secret = keep_jwt_secret(connection, directory.path, environment)
+        previous = find_previous_secret(directory.path, environment, now())
 
         def keep_token() -> None:
             with pool.connection() as connection:
@@ -153,7 +163,7 @@ def up(
             etl_loop.nudge()
             return summary
 
-        parts = Parts(pool, bucket, committer, secret, now, load_day, loader_loop.nudge, limits, is_open)
+        parts = Parts(pool, bucket, committer, secret, now, load_day, loader_loop.nudge, limits, is_open, previous)
         on_ready(
             Ready(
                 _base_url(listener),
@@ -179,6 +189,7 @@ def serve(
     address: Address,
     *,
     is_open: bool = False,
+    previous: PreviousSecret | None = None,
     on_ready: Callable[[str], None],
     stop: Stop,
     limits: Limits = LIMITS,
@@ -195,13 +206,16 @@ def serve(
         def load_day(day: date | None) -> LoadSummary:
             return load(pool, bucket, today=now().date(), day=day)
 
-        parts = Parts(pool, bucket, committer, secret, now, load_day, _nobody_waits, limits, is_open)
+        parts = Parts(pool, bucket, committer, secret, now, load_day, _nobody_waits, limits, is_open, previous)
         on_ready(_base_url(listener))
         _answer_requests(parts, listener, stop)
 
 
 def loading(pool: ConnectionPool, bucket: Bucket, on_loaded: Callable[[], None]) -> Callable[[], LoadSummary]:
-    """Return the loader's step: a full sweep when a day has passed since the last one that succeeded."""
+    """Return the loader's step: a full sweep when a day has passed since the last one that succeeded.
+
+    Then it sees to what is missing: the next step loads what that finds.
+    """
     swept_at: float | None = None
 
     def step() -> LoadSummary:
@@ -213,6 +227,7 @@ def loading(pool: ConnectionPool, bucket: Bucket, on_loaded: Callable[[], None])
             swept_at = began
         if summary.accepted:
             on_loaded()
+        repair(pool, bucket)  # last: it must not keep anything from loading
         return summary
 
     return step

@@ -12,7 +12,7 @@ device for more than 30 days is refused.
 
 import math
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -76,6 +76,14 @@ class SubjectRefused(TokenRefused):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, storage_message=ROW_REFUSED)
+
+
+@dataclass(frozen=True, slots=True)
+class PreviousSecret:
+    """The secret before the present one: what it signed counts for a while, and it signs nothing any more."""
+
+    text: str = field(repr=False)
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +151,16 @@ def verify(token: str, secret: str, connection: psycopg.Connection, now: datetim
     return identity
 
 
-def read(token: str, secret: str, now: datetime) -> Identity:
-    """Check signature and times, without the database. Raises TokenRefused or SubjectRefused."""
+def read(token: str, secret: str, now: datetime, previous: PreviousSecret | None = None) -> Identity:
+    """Check signature and times, without the database. Raises TokenRefused or SubjectRefused.
+
+    A token signed with the `previous` secret counts until that one's end.
+    """
     try:
         claims = jwt.decode(token, secret, algorithms=[ALGORITHM], options=_NO_CHECKS_OF_CLAIMS)
     except jwt.InvalidSignatureError:
+        if previous is not None and now < previous.until:
+            return read(token, previous.text, now)
         raise TokenRefused("signature verification failed") from None
     except jwt.InvalidAlgorithmError:
         raise TokenRefused('"alg" (Algorithm) Header Parameter value not allowed') from None

@@ -56,6 +56,7 @@ def _places(config: Config) -> Iterator[tuple[str, str]]:
     yield "bucket", config.bucket_url
     yield "endpoint", config.ingest_url
     yield "heartbeat", config.heartbeat_url
+    yield "next token", config.token_url
 
 
 def _keys(config: Config) -> Iterator[tuple[str, Any, bool]]:

@@ -86,7 +86,7 @@ def _write_bundle(file: Path, config_file: Path, answer: str) -> None:
     except LocalFault as fault:
         status = str(fault)
     parts = {"doctor.json": answer, "status.json": status} | parts_of(config_file, places.spool_file, clock=clock)
-    write_bundle(file, parts, secrets_of(config_file, places.token_file), clock)
+    write_bundle(file, parts, secrets_of(config_file, places.token_file, places.device_key_file), clock)
 
 
 def _client(config: Config) -> "httpx.Client":

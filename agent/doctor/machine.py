@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from agent.clock import Clock
+from agent.device_key import read_key
 from agent.doctor.finding import Outcome, attention, broken, ok
 from agent.errors import CredentialsRefused, LocalFault, SpoolForbidden, SpoolRefused
 from agent.spool_view import quick_check, view
 from agent.token import TokenFile, claims_of
-from agent.verdict import START, TELL, TOKEN_DUE_DAYS, is_passing, spool_problem
+from agent.verdict import BRING_ONE, RENEWS_ITSELF, START, TELL, TOKEN_DUE_DAYS, is_passing, spool_problem
 
 CHECK_LIMIT_S = 30.0
 """A big spool on a slow card takes longer; then the rest goes on without."""
@@ -164,9 +165,29 @@ def check_clock(clock: Clock, built_on: datetime) -> Outcome:
     return ok("a time server sets it")
 
 
-def check_token(file: Path, device: str, clock: Clock) -> Outcome:
+def check_key(file: Path, device: str) -> Outcome:
+    """Whether this device is enrolled, so that it renews its token by itself. The key is never shown.
+
+    Raises PermissionError when this user may not look.
+    """
+    if file.exists() and not os.access(file, os.R_OK):
+        raise PermissionError(f"{file}: this user may not read it")
+    try:
+        key = read_key(file)
+    except CredentialsRefused as fault:
+        return broken(str(fault), BRING_ONE)
+    if key is None:
+        return ok("not enrolled: its tokens are brought by hand")
+    if key.device_id != device:
+        return broken(f"{file} is the key of {key.device_id}, not of {device}", BRING_ONE)
+    if file.stat().st_mode & 0o077:
+        return attention(f"{file}: others may read the key", f"sudo chmod 600 {file}")
+    return ok(f"{device} is enrolled, and renews its token by itself")
+
+
+def check_token(file: Path, device: str, clock: Clock, *, enrolled: bool) -> Outcome:
     """Whether the token is one, this device's, and good for some days. It is never shown."""
-    get_one = f"issue a token for {device} in the back office and put it into {file}"
+    get_one = RENEWS_ITSELF if enrolled else BRING_ONE
     try:
         token = TokenFile(file).read()
     except CredentialsRefused as fault:

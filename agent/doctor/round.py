@@ -18,6 +18,7 @@ from agent.doctor.machine import (
     check_clock,
     check_disk,
     check_folder,
+    check_key,
     check_rights,
     check_service,
     check_spool,
@@ -31,10 +32,12 @@ from agent.doctor.server import (
     ask_heartbeat,
     check_accepted,
     check_offset,
+    check_renewal,
     check_server,
 )
 from agent.doctor.till import check_local_http
 from agent.errors import ConfigForbidden, CredentialsRefused, Misconfigured
+from agent.files import signature_of
 from agent.lock import is_running
 from agent.token import TokenFile
 from agent.upload import Connection
@@ -62,11 +65,13 @@ def _checks(
     config = cache(lambda: configuration.load(config_file))
     home = cache(lambda: config().spool_file.parent)
     account = cache(lambda: account_of(home()))
-    urls = cache(lambda: (config().heartbeat_url, config().bucket_url, config().ingest_url))
+    urls = cache(lambda: _urls(config(), is_enrolled=enrolled()))
     hops = cache(lambda: hops_of(urls(), lambda url: proxy_of(url, config().upload.proxy)))
-    connection = cache(lambda: Connection.of(config(), client_of(config()), token=lambda: _token(config().token_file)))
+    client = cache(lambda: client_of(config()))
+    connection = cache(lambda: Connection.of(config(), client(), token=lambda: _token(config().token_file)))
     heartbeat = cache(lambda: ask_heartbeat(connection()))
     device = cache(lambda: config().device.id)
+    enrolled = cache(lambda: signature_of(config().device_key_file) is not None)
     on_config, on_service, on_token = ("config",), ("service",), ("server", "token")
     return (
         Check("config", lambda: _check_config(config_file, config)),
@@ -82,7 +87,8 @@ def _checks(
             on_service,
         ),
         Check("clock", lambda: check_clock(clock, BUILT_ON)),
-        Check("token", lambda: check_token(config().token_file, device(), clock), on_config),
+        Check("identity", lambda: check_key(config().device_key_file, device()), on_config),
+        Check("token", lambda: check_token(config().token_file, device(), clock, enrolled=enrolled()), on_config),
         Check("proxy", lambda: check_proxy(hops()), on_config),
         Check("name", lambda: check_names(hops()), on_config),
         Check("connection", lambda: check_connections(hops()), ("name",)),
@@ -93,10 +99,16 @@ def _checks(
         ),
         Check("server", lambda: check_server(heartbeat()), ("certificate",)),
         Check("server clock", lambda: check_offset(heartbeat(), clock), ("server",)),
+        Check("renewal", lambda: check_renewal(config(), client(), clock, enrolled=enrolled()), ("server", "identity")),
         Check("heartbeat", lambda: check_accepted(heartbeat(), "the heartbeat"), on_token),
         Check("bucket", lambda: check_accepted(ask_bucket(connection(), device()), "the bucket"), on_token),
         Check("endpoint", lambda: check_accepted(ask_endpoint(connection()), "the endpoint"), on_token),
     )
+
+
+def _urls(config: Config, *, is_enrolled: bool) -> tuple[str, ...]:
+    """Every address that this device asks."""
+    return (config.heartbeat_url, config.bucket_url, config.ingest_url, *([config.token_url] if is_enrolled else []))
 
 
 def _check_config(file: Path, config: Callable[[], Config]) -> Outcome:

@@ -11,8 +11,10 @@ from urllib.parse import urlsplit
 import httpx
 
 from agent.clock import Clock
+from agent.config import Config
 from agent.doctor.finding import Outcome, attention, broken, ok
 from agent.errors import BatchRefused, CredentialsRefused, Wait
+from agent.identity import ask_nonce
 from agent.upload import Connection, fault_of, send
 from agent.verdict import CLOCK_WRONG_S
 
@@ -34,6 +36,14 @@ def ask_bucket(connection: Connection, device: str) -> httpx.Response:
 def ask_endpoint(connection: Connection) -> httpx.Response:
     """A sale that is no JSON. Raises DeliveryFault."""
     return send(connection, connection.ingest_url, content=b"{", headers=_JSON)
+
+
+def check_renewal(config: Config, client: httpx.Client, clock: Clock, *, enrolled: bool) -> Outcome:
+    """Whether the place answers from which the next token comes. Raises DeliveryFault."""
+    if not enrolled:
+        return ok("not used: this device is not enrolled")
+    ask_nonce(config, client, clock)
+    return ok(f"{config.token_url} gives the next token")
 
 
 def check_server(response: httpx.Response) -> Outcome:

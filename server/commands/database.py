@@ -8,10 +8,11 @@ from typing import Annotated
 import psycopg
 import typer
 
-from server import operator
+from server import audit, fleet, operator
 from server.clashes import explain
+from server.commands.audit import say_alarms
 from server.commands.options import AsJson, Data, DatabaseUrl
-from server.config import find_database
+from server.config import find_database, now
 from server.errors import Misconfigured
 from server.schema import migrate as migrate_schema
 from server.schema import plan as plan_schema
@@ -61,20 +62,25 @@ def after_restore(
 
     Run it once after each restore, before 'serve' and 'load' begin again. At its next call home every device asks
     about all batches that it keeps; what the backup lacks is loaded from the bucket, or sent once more. A restore also
-    brings back tokens and devices that were revoked since the backup: revoke them again.
+    brings back tokens and devices that were revoked since the backup: until 'devices confirm-revoked', no token is
+    renewed and no device enrolled, and codes that were not used are void.
     """
     with psycopg.connect(find_database(data, database_url, os.environ), autocommit=True) as connection:
         heard, last = operator.devices_heard(connection)
         if not yes:
             typer.confirm(f"{heard} devices will ask again about all they keep. Was the database restored?", abort=True)
-        operator.begin_generation(connection)
+        with connection.transaction():
+            operator.begin_generation(connection)
+            fleet.after_restore(connection, now())
     typer.echo(f"{heard} devices will ask again; the last of them called home {last or 'never'}, says the backup")
+    typer.echo("no token is renewed until: scout-server devices confirm-revoked")
 
 
 def status(data: Data = None, database_url: DatabaseUrl = None, as_json: AsJson = False) -> None:
     """Show how far each device's sales have come: files, rows, what waits, what was refused."""
     with psycopg.connect(find_database(data, database_url, os.environ), autocommit=True) as connection:
         devices = operator.ingestion_status(connection)
+        silent, alarms = audit.silent_devices(connection), audit.open_alarms(connection)
     if as_json:
         typer.echo(json.dumps([asdict(device) for device in devices], default=str))
         return
@@ -88,4 +94,5 @@ def status(data: Data = None, database_url: DatabaseUrl = None, as_json: AsJson 
         if device.files_quarantined or device.last_error:
             typer.echo(f"{'':<24}{device.files_quarantined} files in quarantine; {device.last_error or ''}")
     if not devices:
-        typer.echo("no device is known yet: scout-server tokens issue --name DEVICE lets one in")
+        typer.echo("no device is known yet: scout-server devices code NAME, or scout-server tokens issue --name NAME")
+    say_alarms(silent, alarms)

@@ -27,6 +27,7 @@ class State(StrEnum):
     found = "found"
     loaded = "loaded"
     quarantined = "quarantined"
+    gone = "gone"
 
 
 @app.command("list")
@@ -36,7 +37,8 @@ def list_(
     state: Annotated[
         State | None,
         typer.Option(
-            help="found waits for a loader, loaded is in bronze, quarantined can't be read.", show_default=False
+            help="found waits for a loader, loaded is in bronze, quarantined can't be read, of gone rows are missing.",
+            show_default=False,
         ),
     ] = None,
     date: Annotated[

@@ -17,6 +17,7 @@ from server.config import find_bucket, find_database, now
 from server.database import open_pool
 from server.etl import TargetResult, run_etl
 from server.loader import load as load_objects
+from server.repair import repair
 
 
 def load(
@@ -31,7 +32,7 @@ def load(
     watch: Watch = False,
     as_json: AsJson = False,
 ) -> None:
-    """Load what is new in the bucket into bronze: what devices await, and the folders of two days.
+    """Load what is new in the bucket into bronze: what devices await, what is missing, and the folders of two days.
 
     --date loads one day's folder; --sweep everything, wherever it lies; --watch sweeps first and once a day.
     """
@@ -49,6 +50,8 @@ def load(
             with progress_bar("loading") as progress:
                 summary = load_objects(pool, opened, today=now().date(), day=day, sweep=sweep, progress=progress)
             say_loaded(summary, as_json)
+            if day is None:
+                repair(pool, opened)
 
 
 def import_(

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,6 +45,7 @@ Open = Annotated[
 Device = Annotated[str | None, typer.Option(help="Only this device's.", show_default=False)]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="How many at most.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Go on until stopped, looking every few seconds.")]
 
 
@@ -68,6 +71,15 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
             bar.update(done - bar.pos)
 
         yield show
+
+
+def duration(text: str) -> timedelta:
+    """Read 90m, 12h or 7d. Raises typer.BadParameter for anything else."""
+    found = re.fullmatch(r"(\d{1,4})([mhd])", text, re.ASCII)
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is no span of time such as 7d, 12h or 90m.")
+    unit = {"m": "minutes", "h": "hours", "d": "days"}[found[2]]
+    return timedelta(**{unit: int(found[1])})
 
 
 def repeat(name: str, step: Callable[[], object], interval_s: float) -> None:

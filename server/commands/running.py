@@ -8,7 +8,7 @@ import typer
 from server import secrets, supervisor
 from server.buckets import open_bucket
 from server.commands.options import BucketUrl, Data, DatabaseUrl, Listen, Open, directory_of
-from server.config import Address, bucket_url, find_bucket, find_data, find_database
+from server.config import Address, bucket_url, find_bucket, find_data, find_database, now
 
 OPEN_TO_ALL = (
     "OPEN: any program on this machine may post sales in any device's name, without a token. For trying things out\n"
@@ -51,13 +51,17 @@ def serve(
     The database must be migrated, and SUPABASE_JWT_SECRET set to the secret that signs the tokens.
     """
     url = find_database(data, database_url, os.environ)
-    secret = secrets.need_jwt_secret(directory_of(data, database_url), os.environ)
+    directory = directory_of(data, database_url)
+    secret = secrets.need_jwt_secret(directory, os.environ)
+    previous = secrets.find_previous_secret(directory, os.environ, now())
 
     def say(base_url: str) -> None:
         typer.echo(f"{OPEN_TO_ALL if is_open else ''}scout-server answers on {base_url}")
 
     with open_bucket(find_bucket(data, bucket, os.environ), os.environ) as opened, supervisor.Stop() as stop:
-        supervisor.serve(url, opened, secret, Address.parse(listen), is_open=is_open, on_ready=say, stop=stop)
+        supervisor.serve(
+            url, opened, secret, Address.parse(listen), previous=previous, is_open=is_open, on_ready=say, stop=stop
+        )
 
 
 def _say_ready(ready: supervisor.Ready) -> None:
@@ -68,7 +72,8 @@ def _say_ready(ready: supervisor.Ready) -> None:
         f"  data           {ready.data}\n"
         f"  JWT secret     {ready.secret_from}\n"
         f"  service token  {ready.service_token}\n"
-        f"Let a device in:\n"
+        f"Let a device in, with an agent or without:\n"
+        f"  scout-server devices code pi-05 --data {ready.data}\n"
         f"  EDGE_TOKEN=$(scout-server tokens issue --data {ready.data} --name pi-05)"
     )
     sys.stdout.flush()

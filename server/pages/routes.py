@@ -158,8 +158,8 @@ def _act_on_device(parts: Parts, visit: Visit) -> Moved:
             devices.revoke(connection, device_id, parts.now())
         elif action == "restore":
             devices.restore(connection, device_id, parts.now())
-        elif action == "rotate":
-            devices.rotate(connection, [device_id], at_once=True, now=parts.now())
+        elif action in ("rotate", "rotate-at-once"):
+            devices.rotate(connection, [device_id], at_once=action == "rotate-at-once", now=parts.now())
         else:
             raise NotFound
     log.warning("device_changed", action=action, device_id=device_id, by=visit.session.subject)

@@ -11,6 +11,7 @@ import pytest
 from agent_kit import DEVICE, a_folder_for_all, a_token, open_spool, sale
 from fakes import FakeClock
 
+from agent.device_key import DeviceKey, write_key
 from agent.doctor.finding import AS_ROOT, Check, Finding, Outcome, attention, broken, examine, exit_status, ok
 from agent.doctor.machine import (
     Account,
@@ -18,6 +19,7 @@ from agent.doctor.machine import (
     check_clock,
     check_disk,
     check_folder,
+    check_key,
     check_rights,
     check_spool,
     check_tail,
@@ -239,7 +241,7 @@ def test_token(tmp_path: Path, clock: FakeClock, claims: dict[str, Any], result:
     file = tmp_path / "token"
     text = a_token(**({"role": "edge_uploader"} | claims))
     file.write_text(text)
-    outcome = check_token(file, DEVICE, clock)
+    outcome = check_token(file, DEVICE, clock, enrolled=False)
 
     assert (outcome.result, says in outcome.message) == (result, True), outcome
     assert not any(part in outcome.message + outcome.next_step for part in text.split("."))
@@ -247,6 +249,32 @@ def test_token(tmp_path: Path, clock: FakeClock, claims: dict[str, Any], result:
 
 def test_no_token(tmp_path: Path, clock: FakeClock) -> None:
     """Missing, or something else in its file."""
-    assert "does not exist" in check_token(tmp_path / "token", DEVICE, clock).message
+    assert "does not exist" in check_token(tmp_path / "token", DEVICE, clock, enrolled=False).message
     (tmp_path / "token").write_text("hello")
-    assert "does not hold a token" in check_token(tmp_path / "token", DEVICE, clock).message
+    assert "does not hold a token" in check_token(tmp_path / "token", DEVICE, clock, enrolled=False).message
+
+
+def test_an_enrolled_device_needs_nobody_for_its_token(tmp_path: Path, clock: FakeClock) -> None:
+    """What is over or missing is replaced by key."""
+    (tmp_path / "token").write_text(a_token(datetime(2027, 2, 4, tzinfo=UTC), role="edge_uploader"))
+    steps = {check_token(tmp_path / name, DEVICE, clock, enrolled=True).next_step for name in ("token", "none")}
+
+    assert all(step.startswith("nothing: the agent") for step in steps)
+
+
+def test_the_key_is_looked_at_and_never_shown(tmp_path: Path) -> None:
+    """Whose it is, whether it is one, and who may read it."""
+    file = tmp_path / "device-key"
+    key = DeviceKey("A" * 43 + "=", DEVICE, "")
+    results = [check_key(file, DEVICE).result]
+    for content in (key, DeviceKey(key.private_key, "pi-06", "")):
+        write_key(file, content)
+        results.append(check_key(file, DEVICE).result)
+    write_key(file, key)
+    file.chmod(0o640)
+    results.append(check_key(file, DEVICE).result)
+    file.write_text(key.private_key)
+    damaged = check_key(file, DEVICE)
+
+    assert [*results, damaged.result] == ["ok", "ok", "broken", "attention", "broken"]
+    assert key.private_key not in damaged.message + damaged.next_step

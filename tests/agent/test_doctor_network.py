@@ -281,4 +281,4 @@ def test_a_refused_config_leaves_only_what_needs_none(config: Path) -> None:
 
     assert exit_status(list(found.values())) == 2
     assert {found[name].result for name in found if name not in ("config", "clock")} == {"not checked"}
-    assert len(found) == 19
+    assert len(found) == 21

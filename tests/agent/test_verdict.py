@@ -52,6 +52,8 @@ def test_a_device_that_is_well_has_no_problem() -> None:
         (told(last_fault=FAULT), "last_fault", 1),
         (told(kept_shortened=True), "kept_shortened", 1),
         (told(clock_offset_s=-301.0), "clock_wrong", 1),
+        (told(renewal_fault=replace(FAULT, kind="credentials")), "renewal_failed", 1),
+        (replace(WELL, enrolled=True, token_days_left=4.9), "token_due", 1),
     ],
 )
 def test_each_trouble_is_one_problem_with_a_next_step(seen: Status, code: str, exit_status: int) -> None:
@@ -88,6 +90,17 @@ def test_the_json_says_what_the_screen_says() -> None:
     assert [problem["code"] for problem in fields["attention"]] == ["last_fault"]
     assert fields["daemon"]["last_fault"] == fields["last_fault"]
     assert WELL.to_fields()["last_fault"] is None
+
+
+def test_an_enrolled_device_worries_nobody_about_what_it_sees_to_itself() -> None:
+    """A clock that no time server sets tells no date, and a server out of reach is told elsewhere."""
+    unset = replace(WELL, enrolled=True, token_days_left=-300.0, clock_synced=False)
+    offline = replace(told(renewal_fault=FAULT), enrolled=True)
+    due = replace(offline, token_days_left=2.0)
+
+    assert [seen.exit_status for seen in (unset, offline)] == [0, 0]
+    assert [problem.code for problem in due.attention] == ["token_due", "renewal_failed"]
+    assert due.attention[0].next_step.startswith("nothing: the agent")
 
 
 def test_the_readme_names_what_the_json_holds() -> None:

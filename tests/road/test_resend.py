@@ -3,6 +3,7 @@
 The pieces run one by one against a given database and bucket, as they do beside a hosted project.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -45,10 +46,16 @@ def served(pieces: dict[str, str], road_folder: Path) -> Iterator[str]:
 def test_a_damaged_object_is_asked_for_again_and_arrives(
     server: Server, served: str, pieces: dict[str, str], road_folder: Path
 ) -> None:
-    """The damaged object stays in quarantine, its copy loads, and the spool hears that it is settled."""
+    """The damaged object stays in quarantine, its copy loads, and the spool hears that it is settled.
 
-    def run(*words: str) -> None:
-        subprocess.run([PROGRAMS / "scout-server", *words], env=pieces, check=True, capture_output=True)
+    All the while the audit knows where each sale is: it exits with 0.
+    """
+
+    def run(*words: str) -> str:
+        done = subprocess.run(
+            [PROGRAMS / "scout-server", *words], env=pieces, check=True, capture_output=True, text=True
+        )
+        return done.stdout
 
     shop = Shop("pi-05", road_folder / "pi-05", served, server.token_for("pi-05"), mode="bucket")
     try:
@@ -60,6 +67,8 @@ def test_a_damaged_object_is_asked_for_again_and_arrives(
         damaged.chmod(0o600)
         damaged.write_bytes(damaged.read_bytes()[:-20])
         run("load")
+        wait_for(lambda: "120" in run("audit"), 30, lambda: f"no head was heard:\n{tail(shop.log)}")
+        (damage,) = json.loads(run("audit", "--json"))["epochs"]
 
         def settled() -> bool:
             run("load")
@@ -67,6 +76,7 @@ def test_a_damaged_object_is_asked_for_again_and_arrives(
 
         wait_for(settled, 60, lambda: f"no copy arrived:\n{tail(shop.log)}")
         run("etl")
+        (mended,) = json.loads(run("audit", "--json"))["epochs"]
     finally:
         stop([shop.process])
 
@@ -74,3 +84,4 @@ def test_a_damaged_object_is_asked_for_again_and_arrives(
     assert server.row("layers")[0] == server.row("layers")[2] == 120
     assert server.row("object_quarantine") == (1,)
     assert server.row("counts")[0] == 0
+    assert (damage["bronze"], damage["unsettled"], mended["bronze"], mended["unsettled"]) == (0, 120, 120, 0)

@@ -169,6 +169,8 @@ def running(
     bucket: Bucket,
     *,
     limits: Limits = LIMITS,
+    secret: str = SECRET,
+    previous: tokens.PreviousSecret | None = None,
     committer: Callable[[ConnectionPool, Limits, Callable[[], None]], Committer] = Committer,
     is_open: bool = False,
     monotonic: Callable[[], float] = time.monotonic,
@@ -186,7 +188,7 @@ def running(
         socket.create_server(("127.0.0.1", 0)) as listener,
         committer(pool, limits, lambda: commits.append(1)) as opened,
     ):
-        parts = Parts(pool, bucket, opened, SECRET, clock.now, load_day, wakes, limits, is_open, monotonic)
+        parts = Parts(pool, bucket, opened, secret, clock.now, load_day, wakes, limits, is_open, previous, monotonic)
         server = uvicorn.Server(
             uvicorn.Config(create_app(parts), log_config=None, access_log=False, lifespan="off", ws="none")
         )

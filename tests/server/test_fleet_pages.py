@@ -535,7 +535,7 @@ def test_the_tokens_of_a_device_are_shut_out_at_once(operator: httpx.Client, ser
     token = server.device("pi-05")
     post = {"content": b'{"a":1}', "headers": bearer(token) | {"Content-Type": "application/json"}}
 
-    send(operator, "/fleet/devices/pi-05/rotate")
+    send(operator, "/fleet/devices/pi-05/rotate-at-once")
 
     assert server.client.post("/ingest-transaction", **post).status_code == 401
     with server.pool.connection() as connection:

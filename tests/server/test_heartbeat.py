@@ -180,6 +180,80 @@ def test_what_a_device_lost_is_what_it_said_last(device: psycopg.Connection):
     assert lost == [("{[3,6),[9,10)}",), ("{[3,6)}",), ("{}",)]
 
 
+def alarms(connection: psycopg.Connection) -> list[tuple[Any, ...]]:
+    """The alarms of every device, and whether they are open."""
+    return connection.execute("select kind, detail, resolved_at is null from scout_edge.alarms").fetchall()
+
+
+def test_a_head_that_rises_too_far_is_an_alarm_and_makes_no_gap(device: psycopg.Connection):
+    """The rest of the report counts, receipts included; a truthful report ends the alarm."""
+    _, name = batch(1, 3)
+    call(device, as_json(report(epochs=(EpochState(EPOCH, 5, ((1, 5),)),))))
+    for head in (10**12 - 1, 1_000_006):
+        lie = EpochState(EPOCH, head, ((2, 5),), lost=((1, 1),))
+        answer = call(device, as_json(report(awaits=(name,), epochs=(EpochState(OTHER_EPOCH, 7, ()), lie))))
+        assert answer["batches"] == {name: "unknown"}
+        assert heads(device) == [(EPOCH, 5, "{[2,6)}"), (OTHER_EPOCH, 7, "{}")]
+        assert alarms(device) == [("head_jumped", f"epoch {EPOCH}: head {head} was reported", True)]
+    missing = device.execute("select epoch, first_seq, last_seq from scout_bronze.gaps order by epoch").fetchall()
+
+    call(device, as_json(report(epochs=(EpochState(EPOCH, 1_000_005, ()),))))
+
+    assert missing == [(EPOCH, 1, 1), (OTHER_EPOCH, 1, 7)]
+    assert heads(device)[0] == (EPOCH, 1_000_005, "{}")
+    assert [is_open for *_, is_open in alarms(device)] == [False]
+
+
+def test_a_head_that_rose_far_offline_is_believed_once_rows_prove_it(device: psycopg.Connection):
+    """Each delivery raises what may be believed; the alarm ends by itself."""
+    rose = as_json(report(epochs=(EpochState(EPOCH, 1_500_000, ((1, 1_500_000),)),)))
+    call(device, rose)
+    believed = heads(device)
+    for seq in (400_000, 500_000):
+        device.execute(
+            "insert into scout_bronze.transactions_raw"
+            " (load_id, device_id, epoch, seq, id, payload, object_key, line)"
+            " values (1, 'pi-05', %s, %s, gen_random_uuid(), '{}', 'k', 1)",
+            [EPOCH, seq],
+        )
+        call(device, rose)
+        believed += heads(device)
+
+    assert [head for _, head, _ in believed] == [0, 400_000, 1_500_000]
+    assert [is_open for *_, is_open in alarms(device)] == [False]
+
+
+def test_a_lie_of_one_device_is_no_alarm_of_another(device: psycopg.Connection):
+    """A lying device harms only itself: each alarm and each generation is one device's."""
+    tokens.add_device(device, "pi-06")
+    call(device, as_json(report(epochs=(EpochState(EPOCH, 10**9, ()),))))
+    call(device, as_json(report(epochs=(EpochState(EPOCH, 4, ()),))), sub="pi-06")
+
+    assert device.execute("select device_id from scout_edge.alarms").fetchall() == [("pi-05",)]
+    assert device.execute("select device_id, head from scout_edge.heads order by 1").fetchall() == [
+        ("pi-05", 0),
+        ("pi-06", 4),
+    ]
+
+
+def test_a_device_that_is_asked_anew_hears_a_generation_of_its_own(device: psycopg.Connection):
+    """Another one each time, also after a restore; nobody else hears it."""
+    tokens.add_device(device, "pi-06")
+    told = [call(device, as_json(report()))["generation"]]
+    for statement in (
+        "insert into scout_edge.asked_anew values ('pi-05', 1, now())",
+        "update scout_edge.asked_anew set times = 2",
+        "update scout_edge.settings set generation = gen_random_uuid()",
+    ):
+        device.execute(statement.encode())
+        told.append(call(device, as_json(report()))["generation"])
+    other = call(device, as_json(report()), sub="pi-06")["generation"]
+
+    assert len(set(told)) == 4
+    assert other not in told
+    assert device.execute("select generation::text from scout_edge.settings").fetchall() == [(other,)]
+
+
 @pytest.mark.parametrize(
     "epoch",
     [

@@ -2,14 +2,20 @@
 
 from pathlib import Path
 
+import pytest
 from endpoints import bearer, running
 from programs import data_folder
+from psycopg_pool import PoolTimeout
 
 from server.buckets.folder import FolderBucket
+from server.config import LIMITS
 from server.data_directory import DataDirectory
 from server.database import open_pool
 from server.embedded import EmbeddedPostgres
 from server.schema import migrate
+
+LONG_OUTAGE_S = 8.0
+"""By then a pool that doubles its waits from a second on would not look again for seven more."""
 
 SALE = b'{"transaction_id":"t1"}'
 
@@ -48,3 +54,21 @@ def test_every_endpoint_says_503_while_postgres_is_away_and_works_again_when_it_
             assert away == [503, 503, 500, 503]
             assert back == [200] * 4
             assert server.rows("select payload from scout_bronze.transactions_raw") == [(SALE.decode(),)]
+
+
+def test_a_pool_finds_a_postgres_that_was_long_away_as_soon_as_it_is_back():
+    """Within the time that an endpoint waits for a connection."""
+    with (
+        data_folder() as folder,
+        DataDirectory(folder) as directory,
+        EmbeddedPostgres(directory) as postgres,
+        open_pool(postgres.dsn) as pool,
+    ):
+        with pool.connection():
+            postgres.stop()
+        with pytest.raises(PoolTimeout), pool.connection(LONG_OUTAGE_S):
+            pass
+        postgres.start()
+
+        with pool.connection(LIMITS.database_wait_s) as connection:
+            assert connection.execute("select 1").fetchone() == (1,)

@@ -1,5 +1,6 @@
 """The secrets beside an embedded database: made once, never made anew."""
 
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -100,3 +101,50 @@ def test_signing_with_another_secret_than_the_running_server_is_noticed(connecti
     secrets.refuse_other_secret(tmp_path, SECRET, NOW + timedelta(days=90))
     with pytest.raises(Misconfigured, match="another JWT secret"):
         secrets.refuse_other_secret(tmp_path, "another-secret-of-at-least-32-bytes-", NOW)
+
+
+def changed(connection: psycopg.Connection, data: Path, *, leaked: bool = False) -> tuple[str, str]:
+    """The secret before a change, and after it; the change happens at NOW."""
+    before = secrets.keep_jwt_secret(connection, data, {})
+    secrets.change_jwt_secret(data, {}, leaked=leaked)
+    if not leaked:
+        os.utime(secrets.previous_secret_file(data), (NOW.timestamp(), NOW.timestamp()))
+    return before, secrets.keep_jwt_secret(connection, data, {})
+
+
+def test_a_changed_secret_leaves_the_one_before_it_good_for_the_life_of_a_token(
+    connection: psycopg.Connection, tmp_path: Path
+):
+    """Devices or not: nothing is lost by it, and it ends by itself."""
+    tokens.add_device(connection, "pi-05")
+    secrets._write(secrets.jwt_secret_file(tmp_path), SECRET)
+    before, after = changed(connection, tmp_path)
+    previous = secrets.find_previous_secret(tmp_path, {}, NOW)
+
+    assert before == SECRET != after
+    assert previous is not None
+    assert (previous.text, previous.until) == (before, NOW + timedelta(days=30))
+    assert secrets.previous_secret_file(tmp_path).stat().st_mode & 0o777 == 0o600
+    assert secrets.find_previous_secret(tmp_path, {}, NOW + timedelta(days=30)) is None
+
+
+def test_a_leaked_secret_is_good_for_nothing_after_the_change(connection: psycopg.Connection, tmp_path: Path):
+    """Nor is the one that was kept from an earlier change."""
+    changed(connection, tmp_path)
+    before, after = changed(connection, tmp_path, leaked=True)
+
+    assert before != after
+    assert secrets.find_previous_secret(tmp_path, {}, NOW) is None
+
+
+def test_the_environments_secrets_are_changed_in_the_environment(tmp_path: Path):
+    """We don't write there; the one before it is taken from there, too."""
+    with pytest.raises(Misconfigured, match="SUPABASE_JWT_SECRET_PREVIOUS"):
+        secrets.change_jwt_secret(tmp_path, GIVEN, leaked=False)
+    previous = secrets.find_previous_secret(None, {"SUPABASE_JWT_SECRET_PREVIOUS": SECRET}, NOW)
+
+    assert previous is not None
+    assert (previous.text, list(tmp_path.iterdir())) == (SECRET, [])
+    assert SECRET not in repr(previous)
+    with pytest.raises(Misconfigured, match="32 bytes"):
+        secrets.find_previous_secret(None, {"SUPABASE_JWT_SECRET_PREVIOUS": "short"}, NOW)

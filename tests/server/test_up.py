@@ -139,7 +139,7 @@ def test_a_killed_postgres_is_started_again_and_nothing_acknowledged_is_lost(dat
 
         poll(lambda: sum("postgres_died" in line for line in server.output) == 2)
         poll(lambda: set(acknowledged) <= transaction_ids(data))
-        assert client.get("/healthz").status_code == 200
+        poll(lambda: client.get("/healthz").status_code == 200)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -185,6 +185,23 @@ def test_a_lost_secret_stops_the_next_start_and_the_given_one_mends_it(data: Pat
     assert "backup" in refused.stderr
     with up(data, SUPABASE_JWT_SECRET=secret) as server:
         assert "SUPABASE_JWT_SECRET" in "".join(server.output)
+
+
+def test_after_a_change_of_secret_what_the_one_before_signed_counts_and_new_tokens_are_of_the_new(data: Path):
+    """From the next start on; until then the running server's secret is not mistaken for the new one."""
+    with up(data) as server:
+        old = server.token()
+        changed = scout_server("tokens", "change-secret", "--data", data, "--yes")
+        too_soon = scout_server("tokens", "issue", "--data", data, "--name", "pi-05")
+        server.end()
+    with up(data) as server, server.client() as client:
+        tokens = [old, server.token()]
+        answers = [client.post(POST, content=b'{"a":1}', headers=bearer(token)).status_code for token in tokens]
+        loaded = client.post("/load-bronze-from-storage", content=b"{}", headers=bearer(server.service_token()))
+
+    assert (changed.returncode, too_soon.returncode) == (0, 1)
+    assert "start it again" in too_soon.stderr
+    assert (answers, loaded.status_code) == ([200, 200], 200)
 
 
 def test_nothing_that_it_prints_is_a_secret(data: Path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from agent_kit import FakeServer, sale, until
 from machine import HOUSE, TILL, UNIT, Machine
+from office import CODE, Office
 
 from agent.daemon import STOP_WITHIN_S
 
@@ -117,6 +118,27 @@ def test_stop_takes_five_seconds_though_the_server_hangs(
 
     assert result == ["inactive", "success"]
     assert took_s < STOP_WITHIN_S + 3
+
+
+def test_it_is_enrolled_by_one_command_and_renews_under_its_hardening(
+    machine: Machine, install: Install, server: FakeServer
+) -> None:
+    """What root leaves is the service's own, and the process that signs may do so where the service may do little."""
+    office = Office()
+    server.answer = office.answer
+    install(server.url)
+    machine.run(f"/usr/bin/scout-agent enrol --server {server.url} --code {CODE}")
+    owners = machine.run(
+        "stat --format %U:%a /var/lib/scout-agent/device-key /var/lib/scout-agent/token"
+    ).stdout.split()
+    office.issued.clear()  # so that what was just issued opens nothing
+    office.refuse_other_tokens(server)
+    machine.run("systemctl start scout-agent")
+    _drop(machine, 1)
+    until(lambda: server.numbers() == [1], "it arrives with another token", 60)
+
+    assert owners == ["scout-agent:600", "scout-agent:600"]
+    assert "token_renewed" in machine.events("scout-agent")
 
 
 def test_reload_keeps_the_process(machine: Machine, install: Install, server: FakeServer) -> None:

@@ -54,6 +54,93 @@ copy pg_temp.staged (
 delete from pg_temp.staged
 where file_id = any(%(file_id)s::bigint[])
 
+-- note_former_loads -- which loads brought rows of these files before; says whether any did, of them or of their batches
+with taken as (
+    select file_id, batch, load_id from scout_bronze.files where file_id = any (%(file_id)s::bigint[])
+),
+noted as (
+    update scout_bronze.files
+    set former_loads = coalesce(former_loads, '{}') || load_id
+    where file_id in (select file_id from taken where load_id is not null)
+        and load_id <> all (coalesce(former_loads, '{}'))
+)
+select exists (
+    select
+    from taken
+    join scout_bronze.files as other on other.file_id = taken.file_id or other.batch = taken.batch
+    where other.load_id is not null
+)
+
+-- take_back_places -- rows that were lost from bronze, and that a table beyond has, come back as the rows they were
+with former as materialized (
+    select taken.file_id, load.load_id
+    from scout_bronze.files as taken
+    join scout_bronze.files as other on other.file_id = taken.file_id or other.batch = taken.batch
+    cross join lateral unnest(coalesce(other.former_loads, '{}') || other.load_id) as load (load_id)
+    where taken.file_id = any (%(file_id)s::bigint[])
+),
+moved as materialized (
+    select file_id, raw_id, device_id, epoch, seq, record_id, identity
+    from former
+    join scout.bronze_edge_raw using (load_id)
+    union
+    select file_id, raw_id, device_id, epoch, seq, record_id, identity
+    from former
+    join scout.bronze_transactions_raw using (load_id)
+),
+by_load as materialized (
+    select staged.raw_id as staged_as, moved.raw_id
+    from moved
+    join pg_temp.staged
+        on staged.file_id = moved.file_id
+        and staged.reason is null
+        and staged.device_id = moved.device_id
+        and (
+            (staged.id = moved.record_id and staged.epoch = moved.epoch and staged.seq = moved.seq)
+            or staged.identity = moved.identity
+        )
+    where not exists (select from scout_bronze.transactions_raw as raw where raw.raw_id = moved.raw_id)
+),
+-- Where even production lost them, silver's events are found by the sale.
+by_sale as (
+    select staged.raw_id as staged_as, event.raw_id
+    from pg_temp.staged
+    left join scout_edge.devices as device using (device_id)
+    cross join lateral (select scout_bronze.payload_object(staged.payload) as object) as parsed
+    join scout.silver_edge_events as event
+        on event.source_id = coalesce(device.source, staged.device_id)
+        and left(event.transaction_id, 200) = left(
+            coalesce(scout.said_text(object -> 'transaction_id'), scout.said_text(object -> 'id')), 200
+        )
+        and event.transaction_id is not null
+        and event.device_id = staged.device_id
+        and event.epoch = staged.epoch
+        and event.seq = staged.seq
+        and event.record_id = staged.id
+    where staged.file_id = any (%(file_id)s::bigint[])
+        and staged.reason is null
+        and not exists (select from by_load where by_load.staged_as = staged.raw_id)
+        and not exists (select from scout_bronze.transactions_raw as raw where raw.raw_id = event.raw_id)
+        and not exists (
+            select
+            from scout_bronze.transactions_raw as raw
+            where raw.device_id = staged.device_id
+                and raw.epoch = staged.epoch
+                and raw.seq = staged.seq
+                and raw.id = staged.id
+        )
+),
+back as (
+    -- Of two copies the one that the merge takes: the lower number.
+    select distinct on (raw_id) staged_as, raw_id
+    from (select staged_as, raw_id from by_load union all select staged_as, raw_id from by_sale) as found
+    order by raw_id, staged_as
+)
+update pg_temp.staged
+set raw_id = back.raw_id
+from back
+where staged.raw_id = back.staged_as
+
 -- merge -- lands what is new, in key order (crossed orders deadlock), and counts it per ledger row
 with landed as (
     insert into scout_bronze.transactions_raw (
@@ -122,6 +209,36 @@ from unnest(
     file_id, load_id, epoch, first_seq, last_seq, sha256, bytes, lines, accepted, duplicates, rejected
 )
 where files.file_id = held.file_id
+
+-- recount -- what these files and the other copies of their batches brought, counted where it is: lost rows may have come
+-- back by another copy than the one that brought them first
+with touched as (
+    select distinct on (other.file_id)
+        other.*,
+        coalesce(other.former_loads, '{}') || other.load_id as loads,
+        other.file_id = min(other.file_id) over (partition by other.batch) as is_first
+    from scout_bronze.files as taken
+    join scout_bronze.files as other on other.file_id = taken.file_id or other.batch = taken.batch
+    where taken.file_id = any (%(file_id)s::bigint[]) and other.accepted is not null
+),
+counted as (
+    select
+        file_id,
+        (
+            select count(*)
+            from scout_bronze.transactions_raw as raw
+            where raw.load_id = any (loads) and raw.device_id = touched.device_id and raw.object_key = touched.key
+        ) + coalesce((
+            select scout_bronze.seqs_in(retired.seqs * int8multirange(int8range(first_seq, last_seq, '[]')))
+            from scout_bronze.retired
+            where is_first and retired.device_id = touched.device_id and retired.epoch = touched.epoch
+        ), 0) as rows
+    from touched
+)
+update scout_bronze.files
+set accepted = counted.rows, duplicates = greatest(lines - rejected - counted.rows, 0)
+from counted
+where files.file_id = counted.file_id and files.accepted <> counted.rows
 
 -- quarantine_object -- the ledger row of an object that can't be read, unless its content is held already
 with quarantined as (

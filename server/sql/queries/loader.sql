@@ -95,7 +95,7 @@ judged as (
     cross join lateral (
         select
             coalesce(bool_or(files.state = 'found'), false) as is_waiting,
-            coalesce(max(files.resend) filter (where files.state = 'quarantined'), -1) as damaged_max,
+            coalesce(max(files.resend) filter (where files.state in ('quarantined', 'gone')), -1) as damaged_max,
             coalesce(max(files.resend), 0) as resend_max
         from scout_bronze.files
         where files.batch = regexp_replace(looked_up.key, '-r[0-9]+[.]jsonl[.]gz$', '.jsonl.gz')

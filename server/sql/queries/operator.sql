@@ -10,5 +10,6 @@ select count(*), max(heard_at) from scout_edge.heartbeats
 -- ingestion_status -- how far each device's sales have come, for a terminal
 select
     device_id, files_waiting, files_loaded, files_quarantined, rows_loaded, rows_last_hour, rows_waiting,
-    extract(epoch from lag)::float8 as lag_s, last_loaded_at, last_error
+    extract(epoch from lag)::float8 as lag_s, last_loaded_at, last_error,
+    device_id in (select device_id from scout_edge.silent_devices) as is_silent
 from scout_bronze.ingestion_status

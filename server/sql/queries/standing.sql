@@ -81,6 +81,7 @@ select
     max(last_seq) as last_seq,
     least(coalesce(sum(seqs) filter (where lost_on_device), 0), 1000000000000)::bigint as lost_on_device
 from scout_bronze.gaps
+where why is null
 group by device_id, epoch
 order by device_id, epoch
 

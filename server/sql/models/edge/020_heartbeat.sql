@@ -15,6 +15,7 @@ declare
     reported record;
     unsettled int8multirange;
     lost int8multirange;
+    jumped text;    -- the first head that is not believed
     named text[];   -- every name in the report
     awaits text[];  -- those of them that are batches of this device
     settled text[];
@@ -68,15 +69,14 @@ begin
             raise exception 'malformed epoch in report' using errcode = '22023',
                 hint = 'An epoch has 16 hex digits, a head, and unsettled and lost runs [first, last] within 1..head.';
         end if;
-        insert into scout_edge.heads as old (device_id, epoch, head, unsettled, lost, first_heard_at, last_heard_at)
-        values (device, reported.epoch, reported.head::bigint, unsettled, lost, now(), now())
-        on conflict (device_id, epoch) do update
-            set head = greatest(old.head, excluded.head),
-                unsettled = excluded.unsettled,
-                -- An older agent says nothing of losses, and takes none back.
-                lost = case when reported.lost is null then old.lost else excluded.lost end,
-                last_heard_at = excluded.last_heard_at;
+        -- An older agent says nothing of losses.
+        if not scout_edge.note_epoch(
+            device, reported.epoch, reported.head::bigint, unsettled, case when reported.lost is not null then lost end
+        ) then
+            jumped := coalesce(jumped, format('epoch %s: head %s was reported', reported.epoch, reported.head));
+        end if;
     end loop;
+    perform scout_edge.note_alarm(device, 'head_jumped', jumped);
 
     named := array(
         select names.value #>> '{}'
@@ -121,10 +121,10 @@ begin
         select jsonb_build_object(
             'nonce', report ->> 'nonce',
             'server_time', to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
-            'generation', settings.generation,
+            'generation', scout_edge.generation_for(device),
             'keep_for_days', settings.keep_for_days,
             'batches', batches,
-            'renew_token', false
+            'renew_token', scout_edge.renewal_due(claims)
         )
         from scout_edge.settings
     );
