@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-SILENT_AFTER_S = 24 * 3600.0
-"""Shops lose power and internet every day, and come back the same day."""
 TOKEN_DUE_S = 5 * 86_400.0
 """A renewal has failed for weeks by then."""
 CLOCK_WRONG_S = 120.0
@@ -45,8 +43,8 @@ MISSING = Condition(
     "missing",
     "sales missing",
     BAD,
-    "Sales that this device once had are neither here nor on the device. The server asks for them again by itself; "
-    "what stays missing was on a card that is gone.",
+    "Sales that this device once had are neither here nor on the device. The server asks for them again by itself. "
+    "What stays missing was on a card that is gone: 'scout-server gaps accept' closes the gap, with your reason.",
 )
 FORKED = Condition(
     "forked",
@@ -55,18 +53,26 @@ FORKED = Condition(
     "Two cards deliver under one name: somebody copied this device's card. All sales are kept. Find the copy, and "
     "give it a name of its own.",
 )
+IMPLAUSIBLE = Condition(
+    "implausible",
+    "head can't be so",
+    BAD,
+    "It reports more sales than it can have taken. The report is not believed until rows prove it; if that doesn't "
+    "come, look at its spool.",
+)
 LOCKED_OUT = Condition(
     "token-over",
     "token expired",
     BAD,
-    "It keeps its sales and can't deliver them. Give it another token, or a code to enrol with.",
+    "It keeps its sales and can't deliver them. A device with a key renews its token by itself once it has a line; "
+    "otherwise give it a code to enrol with, or another token.",
 )
 SILENT = Condition(
     "silent",
     "silent",
     BAD,
-    "No call home for more than a day. Ask the shop whether the device has power and internet; "
-    "'scout-agent doctor' on it finds out why it does not deliver.",
+    "It should have called home by now: it is silent for longer than in the two weeks before. Ask the shop whether it "
+    "has power and internet; 'scout-agent doctor' on the device finds out why it does not deliver.",
 )
 SET_ASIDE = Condition(
     "set-aside",
@@ -120,11 +126,17 @@ WAITING = Condition(
     "Its line is down or slow. It delivers by itself when it can.",
 )
 WELL = Condition("well", "well", GOOD, "Nothing to do.")
-REVOKED = Condition("revoked", "revoked", CALM, "It is shut out, and may be restored.")
+REVOKED = Condition(
+    "revoked",
+    "revoked",
+    CALM,
+    "It is shut out, and may be let in again. If it was stolen, don't: make a code instead, with which another one "
+    "takes its name.",
+)
 
 CONDITIONS = (
-    MISSING, FORKED, LOCKED_OUT, SILENT, SET_ASIDE, DISK_LOW, LATE, CLOCK, TOKEN_DUE, REFUSED, NEVER, WAITING, WELL,
-    REVOKED,
+    MISSING, FORKED, IMPLAUSIBLE, LOCKED_OUT, SILENT, SET_ASIDE, DISK_LOW, LATE, CLOCK, TOKEN_DUE, REFUSED, NEVER,
+    WAITING, WELL, REVOKED,
 )  # fmt: skip
 """The most urgent first."""
 
@@ -136,6 +148,8 @@ class Trouble:
     missing: int = 0  # sales
     forked: int = 0  # sales
     refused: int = 0  # lines and objects that wait for a decision
+    is_silent: bool = False  # it should have called home by now
+    is_implausible: bool = False  # what it reports can't be so
 
 
 NO_TROUBLE = Trouble()
@@ -197,20 +211,20 @@ def conditions(device: Device, trouble: Trouble = NO_TROUBLE) -> tuple[Condition
     # What is set aside waits for somebody, and not for a line.
     is_on_its_way = device.waiting_rows or device.accepted_rows or not device.set_aside_rows
     oldest_s = (device.oldest_s or 0.0) if is_on_its_way else 0.0
-    is_silent = (device.silent_s or 0.0) > SILENT_AFTER_S
     holds = {
         MISSING: trouble.missing > 0,
         FORKED: trouble.forked > 0,
+        IMPLAUSIBLE: trouble.is_implausible,
         LOCKED_OUT: device.token_left_s is not None and device.token_left_s <= 0,
-        SILENT: is_silent,
+        SILENT: trouble.is_silent,
         SET_ASIDE: bool(device.set_aside_rows),
         DISK_LOW: device.disk_free_bytes is not None and device.disk_free_bytes < DISK_LOW_BYTES,
-        LATE: oldest_s > OLDEST_LATE_S and not is_silent,
+        LATE: oldest_s > OLDEST_LATE_S and not trouble.is_silent,
         CLOCK: abs(device.clock_ahead_s or 0.0) > CLOCK_WRONG_S,
         TOKEN_DUE: device.token_left_s is not None and 0 < device.token_left_s < TOKEN_DUE_S,
         REFUSED: trouble.refused > 0,
         NEVER: device.heard_at is None,
-        WAITING: oldest_s > OLDEST_USUAL_S and (is_silent or oldest_s <= OLDEST_LATE_S),
+        WAITING: oldest_s > OLDEST_USUAL_S and (trouble.is_silent or oldest_s <= OLDEST_LATE_S),
     }
     return tuple(condition for condition in CONDITIONS if holds.get(condition)) or (WELL,)
 

@@ -94,6 +94,8 @@ def _of_road(road: Road) -> Iterator[Metric]:
     yield _gauge("waiting_objects_oldest_age_seconds", "How long the oldest has waited.", road.objects_oldest_s or 0)
     yield _gauge("waiting_rows", "Sales in bronze that wait for silver.", road.rows_waiting)
     yield _gauge("waiting_rows_oldest_age_seconds", "How long the oldest has waited.", road.rows_oldest_s or 0)
+    is_held = road.renewals_held_since is not None
+    yield _gauge("renewals_held", "1 while no token is renewed, after a restore, else 0.", is_held)
     yield _gauge("failed_loads", "Loads that the ETL could not move and tries again.", road.loads_failed)
 
 

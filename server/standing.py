@@ -2,7 +2,7 @@
 
     devices    each with its newest report           one query over the devices; kept for DEVICES_KEPT_S
     road       what waits between bucket and silver   the queues alone; kept for ROAD_KEPT_S
-    trouble    missing, forked, refused              reads all of bronze's index; in a thread of its own, and
+    trouble    missing, forked, refused, silent      reads all of bronze's index; in a thread of its own, and
                                                      no oftener than costs a twentieth of one connection
 
 May be relied on: however many operators look and scrapers ask, the database is asked each of these once per span, by
@@ -22,6 +22,7 @@ import structlog
 from psycopg.rows import class_row, dict_row
 from psycopg_pool import ConnectionPool
 
+from server.audit import Alarm, open_alarms, silent_devices
 from server.condition import NO_TROUBLE, Condition, Device, Trouble, conditions, instant, waited_s
 from server.database import named_queries
 
@@ -75,6 +76,7 @@ class Troubles:
 
     missing: tuple[Missing, ...]
     forked: tuple[Forked, ...]
+    alarms: tuple[Alarm, ...]
     refused_lines: int
     refused_objects: int
     by_device: Mapping[str, Trouble]
@@ -91,6 +93,7 @@ class Road:
     rows_waiting: int
     rows_oldest_s: float | None
     loads_failed: int
+    renewals_held_since: datetime | None  # after a restore, until an operator has looked at who is revoked
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,14 +248,19 @@ class Fleet:
             with connection.cursor(row_factory=class_row(Forked)) as cursor:
                 forked = cursor.execute(_QUERIES["forks"]).fetchall()
             refused = connection.execute(_QUERIES["refused"]).fetchall()
-        return troubles_of(missing, forked, refused)
+            silent = [device.device_id for device in silent_devices(connection)]
+            return troubles_of(missing, forked, refused, silent, open_alarms(connection))
 
 
 def troubles_of(
-    missing: Iterable[Missing], forked: Iterable[Forked], refused: Iterable[tuple[str, str, int]]
+    missing: Iterable[Missing],
+    forked: Iterable[Forked],
+    refused: Iterable[tuple[str, str, int]],
+    silent: Iterable[str],
+    alarms: Iterable[Alarm],
 ) -> Troubles:
     """Put together what was found; `refused` has device, kind and how many of that kind."""
-    missing, forked = tuple(missing), tuple(forked)
+    missing, forked, alarms = tuple(missing), tuple(forked), tuple(alarms)
     by_device: dict[str, Trouble] = defaultdict(Trouble)
     by_kind: dict[str, int] = defaultdict(int)
     for run in missing:
@@ -265,7 +273,11 @@ def troubles_of(
         known = by_device[device_id]
         by_device[device_id] = replace(known, refused=known.refused + count)
         by_kind[kind] += count
-    return Troubles(missing, forked, by_kind["line"], by_kind["object"], MappingProxyType(dict(by_device)))
+    for device_id in silent:
+        by_device[device_id] = replace(by_device[device_id], is_silent=True)
+    for alarm in alarms:
+        by_device[alarm.device_id] = replace(by_device[alarm.device_id], is_implausible=True)
+    return Troubles(missing, forked, alarms, by_kind["line"], by_kind["object"], MappingProxyType(dict(by_device)))
 
 
 def reported_history(connection: psycopg.Connection, device_id: str, hours: int) -> list[Reported]:

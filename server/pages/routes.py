@@ -2,7 +2,8 @@
 
     GET  /fleet                            every device, what needs somebody first
     GET  /fleet/devices/DEVICE             one of them, with its history
-    POST /fleet/devices/DEVICE/ACTION      revoke, restore, rotate
+    POST /fleet/devices/DEVICE/ACTION      revoke, restore, rotate, rotate-at-once, code
+    POST /fleet/devices                    a code for a device that may be new
     GET  /fleet/road                       where sales wait, how requests are answered
     GET  /fleet/missing                    gaps, and copied cards
     GET  /fleet/refused                    what is held; /fleet/refused/NUMBER with the line itself
@@ -17,7 +18,7 @@ who did it. No payload is on any page but the one that was asked for a held line
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from time import monotonic
 from urllib.parse import parse_qsl, quote
 
@@ -74,6 +75,7 @@ class Visit:
     query: Mapping[str, str]
     form: Mapping[str, str]
     session: Session
+    server: str  # as the visitor reaches it
 
 
 class NotFound(ServerError):
@@ -90,6 +92,7 @@ def fleet_routes(parts: Parts) -> list[Route]:
         Route(f"{PATH}/static/{{name}}", _static, methods=["GET"]),
         _shown(parts, PATH, _overview),
         _shown(parts, f"{PATH}/devices/{{device_id}}", _device),
+        _done(parts, f"{PATH}/devices", _let_in),
         _done(parts, f"{PATH}/devices/{{device_id}}/{{action}}", _act_on_device),
         _shown(parts, f"{PATH}/road", _road),
         _shown(parts, f"{PATH}/missing", _missing),
@@ -111,7 +114,8 @@ def _device(parts: Parts, visit: Visit) -> Page:
     if standing is None:
         raise NotFound(f"no device is called {device_id[:80]!r}: the overview shows all.")
     with parts.pool.connection() as connection:
-        return views.device(connection, standing, troubles, visit.query)
+        known = devices.device(connection, device_id, parts.now())
+        return views.device(connection, standing, troubles, known, visit.query)
 
 
 def _road(parts: Parts, _: Visit) -> Page:
@@ -151,14 +155,30 @@ def _nowhere(_: Parts, __: Visit) -> Page:
     raise NotFound
 
 
-def _act_on_device(parts: Parts, visit: Visit) -> Moved:
+def _let_in(parts: Parts, visit: Visit) -> Page:
+    return _make_code(parts, visit, visit.form.get("device_id", "").strip())
+
+
+def _make_code(parts: Parts, visit: Visit, device_id: str) -> Page:
+    with parts.pool.connection() as connection:
+        made, _ = devices.new_code(connection, device_id, timedelta(hours=views.CODE_HOURS), parts.now())
+        is_revoked = devices.device(connection, device_id, parts.now()).revoked_at is not None
+    log.warning("device_changed", action="code", device_id=device_id, by=visit.session.subject)
+    parts.fleet.forget()
+    return views.code(device_id, made, visit.server, is_revoked=is_revoked)
+
+
+def _act_on_device(parts: Parts, visit: Visit) -> Page | Moved:
     device_id, action = visit.path["device_id"], visit.path["action"]
+    if action == "code":
+        return _make_code(parts, visit, device_id)
     with parts.pool.connection() as connection:
         if action == "revoke":
             devices.revoke(connection, device_id, parts.now())
         elif action == "restore":
             devices.restore(connection, device_id, parts.now())
         elif action in ("rotate", "rotate-at-once"):
+            devices.device(connection, device_id, parts.now())
             devices.rotate(connection, [device_id], at_once=action == "rotate-at-once", now=parts.now())
         else:
             raise NotFound
@@ -254,7 +274,7 @@ def _shown(parts: Parts, path: str, answer: Answer) -> Route:
             if visitor is None:
                 asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
                 return Response(status_code=401, headers=HEADERS) if is_live else _to_sign_in(asked)
-            page = answer(parts, Visit(request.path_params, request.query_params, {}, visitor))
+            page = answer(parts, Visit(request.path_params, request.query_params, {}, visitor, _server(request)))
             assert isinstance(page, Page)
             page = _signed(page, visitor, request)
             return render_live(page, request.headers.get("if-none-match")) if is_live else render(page)
@@ -276,7 +296,7 @@ def _done(parts: Parts, path: str, answer: Answer, *, ends: bool = False) -> Rou
                 return _to_sign_in(PATH)
             if not session.is_from_here(request.headers) or not session.is_proven(visitor, form.get("proof", "")):
                 return render(views.problem("This form did not come from a page of yours: open it anew.", 403))
-            done = answer(parts, Visit(request.path_params, request.query_params, form, visitor))
+            done = answer(parts, Visit(request.path_params, request.query_params, form, visitor, _server(request)))
             if isinstance(done, Page):
                 return render(_signed(done, visitor, request))
             headers = dict(HEADERS)
@@ -312,6 +332,10 @@ def _signed(page: Page, visitor: Session, request: Request) -> Page:
     """Add what every page of a session shows."""
     common = {"session": visitor, "path": request.url.path, "done": views.done(request.query_params.get("done", ""))}
     return replace(page, values={**common, **page.values})
+
+
+def _server(request: Request) -> str:
+    return f"{'https' if session.is_tls(request.headers, request.url.scheme) else 'http'}://{request.url.netloc}"
 
 
 def _to_sign_in(asked: str) -> Response:

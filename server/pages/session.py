@@ -83,10 +83,16 @@ def end(connection: psycopg.Connection, secret: str, cookie: str) -> None:
 
 def set_cookie(cookie: str, headers: Headers, scheme: str) -> str:
     """The header that gives a browser its cookie; sent over TLS only, where the browser speaks TLS."""
-    # A proxy in front says what the browser speaks. Believing anybody else makes the cookie stricter at worst.
-    is_secure = scheme == "https" or headers.get("x-forwarded-proto", "").strip().lower() == "https"
     lasting = f"Max-Age={SESSION_HOURS * 3600 if cookie else 0}; Path={PATH}; HttpOnly; SameSite=Strict"
-    return f"{COOKIE}={cookie}; {lasting}{'; Secure' if is_secure else ''}"
+    return f"{COOKIE}={cookie}; {lasting}{'; Secure' if is_tls(headers, scheme) else ''}"
+
+
+def is_tls(headers: Headers, scheme: str) -> bool:
+    """Whether the browser speaks TLS, with us or with a proxy in front.
+
+    Believing whoever says so makes the cookie stricter at worst.
+    """
+    return scheme == "https" or headers.get("x-forwarded-proto", "").strip().lower() == "https"
 
 
 def is_proven(session: Session, proof: str) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg.rows import class_row
 
+from server import fleet as devices
 from server import ledger, quarantine
 from server.condition import BAD, GOOD, OLDEST_LATE_S, OLDEST_USUAL_S, WARN
 from server.database import named_queries
@@ -27,6 +28,8 @@ EPOCHS_SHOWN = 500
 LINE_BYTES_MAX = 64 * 1024
 """A longer line is not put into a page; the command line shows it whole."""
 HISTORIES = {"day": ("24 hours", 24), "week": ("7 days", 168), "month": ("30 days", 720)}
+CODE_HOURS = 48
+"""Until then somebody is at the shop."""
 ANSWER_SLOW_S = 1.0
 SUCCESS_LOW = 0.99
 QUEUE_LATE_S = 60.0
@@ -35,7 +38,8 @@ QUEUE_LATE_S = 60.0
 DONE = {
     "revoke": "The device is shut out from now on. Its sales stay on it.",
     "restore": "The device is let in again.",
-    "rotate": "Its present tokens open nothing any more.",
+    "rotate": "It is asked to renew its token at its next call home. The present one counts until then.",
+    "rotate-at-once": "Its present tokens open nothing any more.",
     "replayed": "The line is in bronze now.",
     "known": "Bronze had that sale already. The line is settled, and nothing is doubled.",
     "discarded": "It is set aside, with your reason. It stays held, and can still be replayed.",
@@ -101,12 +105,17 @@ def overview(fleet: Fleet, traffic: Traffic, query: Mapping[str, str]) -> Page:
         "asked": asked,
         "selection": select(standings, asked),
         "figures": _figures(standings, road, troubles, traffic.recent()),
+        "renewals_held_since": road.renewals_held_since,
     }
     return Page("overview.html", values)
 
 
 def device(
-    connection: psycopg.Connection, standing: Standing, troubles: Troubles | None, query: Mapping[str, str]
+    connection: psycopg.Connection,
+    standing: Standing,
+    troubles: Troubles | None,
+    known: devices.Device,
+    query: Mapping[str, str],
 ) -> Page:
     """One device with its history."""
     device_id = standing.device.device_id
@@ -114,14 +123,22 @@ def device(
     values = {
         "standing": standing,
         "device": standing.device,
+        "known": known,
         "history": _history(connection, device_id, query.get("span", "")),
         "histories": HISTORIES,
         "held": held,
         "files": _recent_files(connection, device_id),
         "missing": [run for run in troubles.missing if run.device_id == device_id] if troubles else [],
         "forked": [fork for fork in troubles.forked if fork.device_id == device_id] if troubles else [],
+        "alarms": [alarm for alarm in troubles.alarms if alarm.device_id == device_id] if troubles else [],
     }
     return Page("device.html", values)
+
+
+def code(device_id: str, made: str, server: str, *, is_revoked: bool) -> Page:
+    """Show a one-time code, this once, with the command to type on the device."""
+    values = {"device_id": device_id, "code": made, "server": server, "is_revoked": is_revoked, "hours": CODE_HOURS}
+    return Page("code.html", values)
 
 
 def road(fleet: Fleet, traffic: Traffic) -> Page:

@@ -33,6 +33,7 @@ class Shop:
     missing: int = 0
     forked: int = 0
     refused: int = 0
+    is_implausible: bool = False
 
 
 STATES: dict[str, dict[str, Any]] = {
@@ -50,6 +51,7 @@ STATES: dict[str, dict[str, Any]] = {
     "missing": {"missing": 17},
     "forked": {"forked": 3},
     "refused": {"refused": 2},
+    "implausible": {"is_implausible": True},
 }
 """What makes a device be in each state."""
 
@@ -164,6 +166,11 @@ def _open(connection: psycopg.Connection, shop: Shop) -> None:
             "insert into scout_bronze.forks (device_id, epoch, seq, id, first_id)"
             " values (%s, %s, %s, gen_random_uuid(), gen_random_uuid())",
             [shop.device_id, EPOCH, seq],
+        )
+    if shop.is_implausible:
+        connection.execute(
+            "insert into scout_edge.alarms (device_id, kind, detail) values (%s, 'head_jumped', %s)",
+            [shop.device_id, f"epoch {EPOCH}: head 999999999999 was reported"],
         )
     for number in range(shop.refused):
         hold_line(connection, shop.device_id, f'{{"store_id":"102","peso_value":12{number}.50,}}'.encode())

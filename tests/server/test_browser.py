@@ -113,6 +113,22 @@ def test_a_device_is_revoked_and_let_in_again_by_keyboard(
         browser.wait("return document.querySelector('.advice .badge')?.innerText === arguments[0]", state)
 
 
+def test_a_device_is_let_in_by_keyboard(browser: Browser, server: Endpoints):
+    """The code stays on the screen: that page does not ask for itself again."""
+    browser.looks(*PHONE, "light")
+    sign_in(browser, server)
+    browser.tab_to("Let a device in…")
+    browser.press(ENTER)
+    browser.tab_to("device_id")
+    browser.press(f"pi-new{ENTER}")
+    code = browser.wait("return document.querySelector('.secret')?.innerText")
+
+    assert code in browser.run("return document.querySelector('pre').innerText")
+    assert not browser.is_wider_than_its_screen()
+    keep_picture(browser, "phone-light", "code")
+    assert browser.run("return document.getElementById('fresh').textContent") == ""
+
+
 def test_what_changes_arrives_without_a_reload(browser: Browser, server: Endpoints, connection: psycopg.Connection):
     """And what the operator typed, opened and reached with the keyboard stays as it was."""
     open_shops(connection, [Shop("pi-05", waiting=1), Shop("pi-06")])
@@ -185,7 +201,7 @@ def test_who_is_no_longer_signed_in_is_asked_to(browser: Browser, server: Endpoi
 def test_every_page_fits_every_screen(browser: Browser, server: Endpoints, connection: psycopg.Connection, screen: str):
     """Three hundred devices in all states; no page is wider than its screen, and none complains."""
     shops = list(a_fleet(300))
-    open_shops(connection, shops, history_of=14)
+    open_shops(connection, shops, history_of=15)
     browser.looks(*SCREENS[screen])
     keep_picture(browser, screen, "sign-in")
     sign_in(browser, server)
@@ -200,7 +216,7 @@ def test_every_page_fits_every_screen(browser: Browser, server: Endpoints, conne
         "files": "/fleet/files",
         "not-here": "/fleet/devices/nobody",
     }
-    of_states = {f"device-{number:02d}": f"/fleet/devices/{shop.device_id}" for number, shop in enumerate(shops[:14])}
+    of_states = {f"device-{number:02d}": f"/fleet/devices/{shop.device_id}" for number, shop in enumerate(shops[:15])}
     for name, path in (named | of_states).items():
         browser.open(server.base_url + path)
         keep_picture(browser, screen, name)

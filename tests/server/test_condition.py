@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from fleets import STATES, Shop, report_of
+from fleets import DAY_S, STATES, Shop, report_of
 
 from server.condition import CONDITIONS, Device, Trouble, conditions, instant
 
@@ -42,7 +42,8 @@ def row_of(shop: Shop, **changed: Any) -> dict[str, Any]:
 
 def states(shop: Shop, **changed: Any) -> list[str]:
     """The names of its conditions."""
-    trouble = Trouble(shop.missing, shop.forked, shop.refused)
+    is_silent = (shop.heard_s or 0.0) > 2 * DAY_S
+    trouble = Trouble(shop.missing, shop.forked, shop.refused, is_silent, shop.is_implausible)
     return [condition.name for condition in conditions(Device.of_row(row_of(shop, **changed)), trouble)]
 
 

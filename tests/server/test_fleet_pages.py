@@ -1,7 +1,8 @@
 """The operators' page, on a real socket and PostgreSQL: who gets in, what is shown, what its forms do."""
 
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -10,11 +11,12 @@ import httpx
 import psycopg
 import pytest
 from endpoints import DEADLINE_S, SECRET, Endpoints, bearer, outlaws, running, signed
-from fleets import STATES, Shop, a_fleet, hear, hold_line, one_of_each, open_shops, report_of
+from fleets import EPOCH, STATES, Shop, a_fleet, hear, hold_line, one_of_each, open_shops, report_of
+from pis import Pi, enrolled
 from psycopg_pool import ConnectionPool
 from structlog.testing import capture_logs
 
-from server import tokens
+from server import audit, tokens
 from server.buckets.folder import FolderBucket
 from server.condition import CONDITIONS
 from server.pages import session
@@ -66,6 +68,16 @@ def send(client: httpx.Client, path: str, **fields: str) -> httpx.Response:
 def landed(connection: psycopg.Connection) -> list[str]:
     """The payloads in bronze."""
     return [row[0] for row in connection.execute("select payload from scout_bronze.transactions_raw order by raw_id")]
+
+
+def server_sees(wanted: Callable[[], bool]) -> None:
+    """Wait until this holds: what pages show is kept for some seconds."""
+    pause = threading.Event()
+    for _ in range(DEADLINE_S * 10):
+        if wanted():
+            return
+        pause.wait(0.1)
+    raise AssertionError("it did not come to be seen")
 
 
 # Signing in
@@ -545,8 +557,89 @@ def test_the_tokens_of_a_device_are_shut_out_at_once(operator: httpx.Client, ser
     assert server.client.post("/ingest-transaction", **post).status_code == 200
 
 
+def code_on(answer: httpx.Response) -> str:
+    """The code that a page shows."""
+    assert answer.status_code == 200, answer.text
+    (found,) = re.findall(r'<p class="secret">([0-9A-Z-]+)</p>', answer.text)
+    return found
+
+
+def test_a_code_from_the_page_lets_a_new_device_in(operator: httpx.Client, server: Endpoints):
+    """It is shown once, with the command to type, and is in no log and no address."""
+    with capture_logs() as logs:
+        answer = send(operator, "/fleet/devices", device_id=" pi-new ")
+        code = code_on(answer)
+        token = Pi(server.client, "pi-new").enrol(code)
+    taken = server.client.post("/rest/v1/rpc/heartbeat", json={"nonce": "n"}, headers=bearer(token))
+
+    assert taken.status_code == 200
+    assert f"sudo scout-agent enrol --server {server.base_url} --code {code}" in answer.text
+    assert answer.headers["cache-control"] == "no-store"
+    assert code not in str(logs)
+    assert code not in operator.get("/fleet/devices/pi-new").text
+    assert "renews itself" in operator.get("/fleet/devices/pi-new").text
+
+
+def test_a_code_for_a_revoked_device_says_what_it_does(operator: httpx.Client, server: Endpoints):
+    """So a new Pi takes the name of a stolen one."""
+    pi, _ = enrolled(server)
+    send(operator, "/fleet/devices/pi-05/revoke")
+
+    answer = send(operator, "/fleet/devices/pi-05/code")
+    Pi(server.client).enrol(code_on(answer))
+
+    assert "pi-05 is revoked: whoever uses this code lets it in again" in answer.text
+    assert pi.ask_to_renew().status_code == 401
+    assert server.rows("select revoked_at from scout_edge.devices") == [(None,)]
+
+
+@pytest.mark.parametrize("name", ["", "Pi 05", "../x", "a" * 64, "<b>", "pi\x00"])
+def test_what_can_not_name_a_device_gets_no_code(operator: httpx.Client, server: Endpoints, name: str):
+    """What can't name a device gets no code, and is told why."""
+    answer = send(operator, "/fleet/devices", device_id=name)
+
+    assert answer.status_code == 409
+    assert "<b>" not in answer.text
+    assert server.rows("select count(*) from scout_edge.devices") == [(0,)]
+
+
+def test_a_device_with_a_key_is_asked_to_renew_its_token(operator: httpx.Client, server: Endpoints):
+    """What it has counts until then; one without a key can't be asked."""
+    _, token = enrolled(server)
+    server.device("pi-06")
+
+    send(operator, "/fleet/devices/pi-05/rotate")
+
+    reply = server.client.post("/rest/v1/rpc/heartbeat", json={"nonce": "n"}, headers=bearer(token))
+    assert (reply.status_code, reply.json()["renew_token"]) == (200, True)
+    assert 'action="/fleet/devices/pi-05/rotate"' in operator.get("/fleet/devices/pi-05").text
+    assert 'action="/fleet/devices/pi-06/rotate"' not in operator.get("/fleet/devices/pi-06").text
+
+
+def test_held_renewals_are_the_first_thing_to_be_seen(operator: httpx.Client, connection: psycopg.Connection):
+    """After a restore nobody renews until an operator has looked at who is revoked."""
+    assert "confirm-revoked" not in operator.get("/fleet").text
+    connection.execute("update scout_edge.settings set renewals_held_since = now()")
+
+    server_sees(lambda: "confirm-revoked" in operator.get("/fleet").text)
+
+
+def test_accepted_gaps_are_missing_no_more(operator: httpx.Client, connection: psycopg.Connection):
+    """An operator closed them, and said why."""
+    open_shops(connection, [Shop("pi-05", missing=17)])
+    audit.accept_gap(connection, "pi-05", EPOCH, (1, 17), "the card is gone")
+
+    assert "No sale is missing." in operator.get("/fleet/missing").text
+
+
 @pytest.mark.parametrize(
-    "path", ["/fleet/devices/pi-99/revoke", "/fleet/devices/pi-05/explode", "/fleet/refused/9/replay"]
+    "path",
+    [
+        "/fleet/devices/pi-99/revoke",
+        "/fleet/devices/pi-99/rotate",
+        "/fleet/devices/pi-05/explode",
+        "/fleet/refused/9/replay",
+    ],
 )
 def test_what_can_not_be_done_says_so(operator: httpx.Client, server: Endpoints, path: str):
     """What can't be done says so on a page."""

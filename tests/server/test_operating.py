@@ -72,7 +72,7 @@ def test_metrics_tell_how_the_fleet_stands(server: Endpoints, connection: psycop
 
     found = scrape(server)
 
-    assert found["scout_server_devices"] == {(): 14}
+    assert found["scout_server_devices"] == {(): 15}
     in_state = found["scout_server_devices_in_state"]
     assert {state for (state,) in in_state} == {condition.name for condition in CONDITIONS}
     assert min(in_state.values()) >= 1

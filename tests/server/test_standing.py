@@ -8,7 +8,7 @@ from itertools import pairwise
 import psycopg
 import pytest
 from endpoints import DEADLINE_S
-from fleets import EPOCH, Shop, a_fleet, hold_line, open_shops, report_of
+from fleets import EPOCH, HOUR_S, Shop, a_fleet, hold_line, open_shops, report_of
 from psycopg_pool import ConnectionPool
 from structlog.testing import capture_logs
 
@@ -157,6 +157,28 @@ def test_trouble_is_counted_per_device(fleet: Fleet, connection: psycopg.Connect
     assert (missing.first_seq, missing.last_seq) == (1, 17)
     assert (forked.sales, forked.first_seq, forked.last_seq) == (3, 1, 3)
     assert (troubles.refused_lines, troubles.refused_objects) == (2, 0)
+
+
+def test_who_is_silent_is_told_as_everywhere_else(fleet: Fleet, connection: psycopg.Connection):
+    """By the setting, and by what is usual for the shop: one that rests for days every week is no news."""
+    open_shops(connection, [Shop("pi-05", heard_s=30 * HOUR_S), Shop("pi-06", heard_s=30 * HOUR_S), Shop("pi-07")])
+    connection.execute(
+        "insert into scout_edge.heartbeat_history select 'pi-06', date_trunc('hour', at, 'UTC'), at, '{}'"
+        " from unnest(array[now() - interval '30 hours', now() - interval '80 hours']) as at"
+    )
+
+    assert {one.device.device_id for one in fleet.standings() if one.trouble.is_silent} == {"pi-05"}
+
+
+def test_a_report_that_can_not_be_so_is_an_alarm(fleet: Fleet, connection: psycopg.Connection):
+    """Until rows prove it."""
+    open_shops(connection, [Shop("pi-05", is_implausible=True)])
+    assert [one.first.name for one in fleet.standings()] == ["implausible"]
+
+    connection.execute("update scout_edge.alarms set resolved_at = now()")
+    fleet.forget()
+
+    assert [one.first.name for one in fleet.standings()] == ["well"]
 
 
 def test_what_was_changed_is_seen_at_once(fleet: Fleet, connection: psycopg.Connection):

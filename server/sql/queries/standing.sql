@@ -51,7 +51,8 @@ select
     found.retried as objects_retried,
     due.rows as rows_waiting,
     extract(epoch from now() - due.oldest_at)::float8 as rows_oldest_s,
-    due.failed as loads_failed
+    due.failed as loads_failed,
+    (select renewals_held_since from scout_edge.settings) as renewals_held_since
 from (
     select count(*) as objects, min(found_at) as oldest_at, count(*) filter (where tries > 0) as retried
     from (
