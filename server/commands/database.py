@@ -16,6 +16,7 @@ from server.config import find_database, now
 from server.errors import Misconfigured
 from server.schema import migrate as migrate_schema
 from server.schema import plan as plan_schema
+from server.schema import reached_by_public
 
 
 def dsn(data: Data = None, database_url: DatabaseUrl = None) -> None:
@@ -46,10 +47,16 @@ def migrate(
                 typer.echo(statement)
             return
         applied = migrate_schema(connection, move_aside=move_aside)
+        reached = reached_by_public(connection)
     for name in applied:
         typer.echo(f"applied {name}")
     if not applied:
         typer.echo("nothing to apply: the database is up to date")
+    if reached:
+        typer.echo("Not ours, but within reach of every device's token, because everybody may (PUBLIC):", err=True)
+        for name in reached:
+            typer.echo(f"  {name}", err=True)
+        typer.echo("Where that is not meant: revoke all on … from public.", err=True)
 
 
 def after_restore(

@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 from conftest import a_database, a_postgres
+from programs import scout_server
 from psycopg.conninfo import make_conninfo
 from psycopg.types.json import Jsonb
 
@@ -310,3 +311,62 @@ def test_an_unmigrated_project_says_what_it_refuses(owner: psycopg.Connection) -
     with pytest.raises(Misconfigured, match=r"010_edge\.sql: number 010 was used"):
         migrate(owner)
     assert owner.execute("select to_regclass('scout_edge.devices')").fetchone() == (None,)
+
+
+WHO = ("anon", "authenticated", "edge_uploader", "service_role", "authenticator")
+OURS = ("scout", "scout_bronze", "scout_edge", "scout_gold", "public")
+REACHED = """
+select role, schema, name
+from unnest(%(roles)s::text[]) as role
+cross join lateral (
+    select pronamespace as schema, proname as name, has_function_privilege(role, oid, 'execute') as may from pg_proc
+    union all
+    select relnamespace, relname, has_table_privilege(role, oid, 'select, insert, update, delete, truncate')
+        or has_any_column_privilege(role, oid, 'select, insert, update')
+    from pg_class
+    where relkind in ('r', 'p', 'v', 'm', 'f')
+) as thing
+join pg_namespace on pg_namespace.oid = schema
+where nspname = any(%(schemas)s) and may and has_schema_privilege(role, schema, 'usage')
+"""
+
+
+def test_of_all_that_is_ours_each_role_reaches_only_what_it_is_for(project: psycopg.Connection) -> None:
+    """Functions, tables and views, by every role of the project: a device calls home, and nobody else does a thing."""
+    asked = {"roles": [*WHO, "project_owner"], "schemas": list(OURS)}
+    reached = {(role, name) for role, _, name in project.execute(REACHED, asked)}
+    owners_own = {name for role, name in reached if role == "project_owner"}
+
+    assert len(owners_own) > 50
+    assert {(role, name) for role, name in reached if role != "project_owner"} == {("edge_uploader", "heartbeat")}
+
+
+def test_the_policy_asks_the_one_function_that_it_may(project: psycopg.Connection) -> None:
+    """In a schema that a device's role can't use by name."""
+    may = project.execute(
+        "select proname from pg_proc where pronamespace = 'scout_edge'::regnamespace"
+        " and has_function_privilege('edge_uploader', oid, 'execute')"
+    )
+
+    assert [name for (name,) in may] == ["may_upload"]
+
+
+def test_migrating_names_what_a_device_reaches_only_because_everybody_may(bare_url: str) -> None:
+    """Functions of the project that nobody closed, a table that somebody opened, and each extension once."""
+    nothing = scout_server("migrate", "--database-url", owners(bare_url))
+    with psycopg.connect(bare_url, autocommit=True) as superuser:
+        superuser.execute("create function public.leak(integer) returns integer language sql return $1")
+        superuser.execute("create table public.notes (text text); grant select on public.notes to public")
+        superuser.execute("create function public.closed() returns integer language sql return 1")
+        superuser.execute("revoke all on function public.closed() from public")
+        superuser.execute("create schema hidden; create function hidden.far() returns integer language sql return 1")
+        superuser.execute("create extension btree_gist schema public")
+    named = scout_server("migrate", "--database-url", owners(bare_url))
+
+    assert (nothing.returncode, "PUBLIC" in nothing.stderr) == (0, False)
+    assert named.returncode == 0
+    assert [line.strip() for line in named.stderr.splitlines() if line.startswith("  ")] == [
+        "extension btree_gist",
+        "function leak(integer)",
+        "relation notes",
+    ]

@@ -83,3 +83,44 @@ where attrelid = to_regclass(%(name)s) and attnum > 0 and not attisdropped
 
 -- make_before -- where things are moved that stand in the way
 create schema if not exists scout_before
+
+-- reached_by_public -- what a device's token can reach only because everybody may, whoever made it; an extension's once
+with granted as (
+    select
+        case when pg_proc.prokind = 'p' then 'procedure ' else 'function ' end || pg_proc.oid::regprocedure as name,
+        'pg_proc'::regclass as class,
+        pg_proc.oid,
+        pg_proc.pronamespace as schema,
+        pg_proc.proacl as privileges
+    from pg_proc
+    where has_function_privilege('edge_uploader', pg_proc.oid, 'execute')
+    union all
+    select
+        case when pg_class.relkind = 'S' then 'sequence ' else 'relation ' end || pg_class.oid::regclass,
+        'pg_class'::regclass,
+        pg_class.oid,
+        pg_class.relnamespace,
+        pg_class.relacl
+    from pg_class
+    where case
+        when pg_class.relkind = 'S' then has_sequence_privilege('edge_uploader', pg_class.oid, 'usage, select, update')
+        when pg_class.relkind in ('r', 'p', 'v', 'm', 'f')
+            then has_table_privilege('edge_uploader', pg_class.oid, 'select, insert, update, delete, truncate')
+    end
+)
+select coalesce('extension ' || pg_extension.extname, granted.name) as name
+from granted
+join pg_namespace on pg_namespace.oid = granted.schema
+left join pg_depend
+    on pg_depend.classid = granted.class and pg_depend.objid = granted.oid and pg_depend.deptype = 'e'
+left join pg_extension on pg_extension.oid = pg_depend.refobjid
+where pg_namespace.nspname <> 'information_schema'
+    and pg_namespace.nspname !~ '^pg_'
+    and has_schema_privilege('edge_uploader', pg_namespace.oid, 'usage')
+    and not exists (
+        select
+        from aclexplode(granted.privileges) as given
+        where given.grantee = 'edge_uploader'::regrole
+    )
+group by 1
+order by 1
