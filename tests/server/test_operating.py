@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from endpoints import SECRET, Endpoints, batch, bearer, running
 from fleets import Shop, a_fleet, one_of_each, open_shops
+from programs import data_folder, up
 from prometheus_client.parser import text_string_to_metric_families
 from psycopg_pool import ConnectionPool
 from starlette.applications import Starlette
@@ -203,3 +204,23 @@ def test_a_device_that_is_heard_needs_no_name_in_a_label(server: Endpoints, conn
 
     assert "special" not in text
     assert "odd" not in text
+
+
+def test_a_server_with_everything_embedded_is_ready_and_shows_its_uploads():
+    """As an operator starts it: the token that it keeps signs in, and what a device uploads is counted."""
+    with data_folder() as data, up(data) as program, program.client() as client:
+        assert client.get("/readyz").json()["status"] == "ready"
+        jsonl, key = batch(1, 2)
+        sent = client.post(f"{BATCH_URL}/{key}", content=jsonl, headers=bearer(program.token()))
+        signed_in = client.post("/fleet/sign-in", data={"token": program.service_token()})
+        page = client.get("/fleet")
+        style = client.get(re.findall(r'href="(/fleet/static/page.css[^"]*)"', page.text)[0])
+        metrics = client.get("/metrics", headers=bearer(program.service_token())).text
+
+    assert (sent.status_code, signed_in.status_code, page.status_code) == (200, 303, 200)
+    assert '<span class="words">uploads arrived</span> <span class="value">100 %</span>' in page.text
+    assert "pi-05" in page.text
+    assert style.headers["content-type"] == "text/css; charset=utf-8"
+    assert (
+        'scout_server_requests_total{method="POST",route="/storage/v1/object/{path:path}",status="200"} 1.0' in metrics
+    )
