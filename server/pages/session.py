@@ -92,7 +92,7 @@ def is_tls(headers: Headers, scheme: str) -> bool:
 
     Believing whoever says so makes the cookie stricter at worst.
     """
-    return scheme == "https" or headers.get("x-forwarded-proto", "").strip().lower() == "https"
+    return scheme == "https" or headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower() == "https"
 
 
 def is_proven(session: Session, proof: str) -> bool:

@@ -406,3 +406,17 @@ def test_a_shop_that_is_offline_every_weekend_is_no_news(known: psycopg.Connecti
     assert [device.device_id for device in custody.silent_devices(known)] == [DEVICE, "pi-06"]
     known.execute("update scout_edge.settings set silent_after_h = 64")
     assert custody.silent_devices(known) == []
+
+
+@pytest.mark.parametrize("rows", ['"many"', "1e400", "-7.5", "null", "[]"])
+def test_no_report_keeps_the_others_from_being_audited(known: psycopg.Connection, rows: str) -> None:
+    """A device controls its report: what makes no sense in it is not said."""
+    known.execute(
+        "insert into scout_edge.heartbeats values (%s, now(), jsonb_build_object('waiting_rows', %s::jsonb))",
+        [DEVICE, rows],
+    )
+
+    said = custody.audit(known).said[DEVICE]
+
+    assert 0 <= said.waiting <= 10**12
+    assert (said.accepted, said.set_aside) == (0, 0)

@@ -109,6 +109,12 @@
 
   // A page that answers a form must not ask for itself again: its address is that of the form.
   if (document.querySelector("[data-once]")) return;
+  // What was done is said once, and not again to who loads the page anew or keeps its address.
+  const here = new URL(location.href);
+  if (here.searchParams.has("done")) {
+    here.searchParams.delete("done");
+    history.replaceState(null, "", here);
+  }
   document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : look()));
   say(true);
   timer = setTimeout(look, EVERY_MS);

@@ -140,9 +140,9 @@ order by device_id, kind
 -- said -- what devices said last of their unsettled records
 select
     device_id,
-    coalesce((report ->> 'waiting_rows')::bigint, 0),
-    coalesce((report ->> 'accepted_rows')::bigint, 0),
-    coalesce((report ->> 'set_aside_rows')::bigint, 0)
+    coalesce(scout_edge.reported_count(report -> 'waiting_rows'), 0),
+    coalesce(scout_edge.reported_count(report -> 'accepted_rows'), 0),
+    coalesce(scout_edge.reported_count(report -> 'set_aside_rows'), 0)
 from scout_edge.heartbeats
 where %(device_id)s::text is null or device_id = %(device_id)s
 
