@@ -270,6 +270,7 @@ def _shown(parts: Parts, path: str, answer: Answer) -> Route:
         is_live = LIVE_HEADER in request.headers
 
         def work() -> Response:
+            _refuse_nul(request)
             visitor = _visitor(parts, request)
             if visitor is None:
                 asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
@@ -291,6 +292,7 @@ def _done(parts: Parts, path: str, answer: Answer, *, ends: bool = False) -> Rou
         form = await _form(request, parts.limits)
 
         def work() -> Response:
+            _refuse_nul(request)
             visitor = _visitor(parts, request)
             if visitor is None:
                 return _to_sign_in(PATH)
@@ -354,4 +356,10 @@ async def _form(request: Request, limits: Limits) -> dict[str, str]:
         fields = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=FORM_FIELDS_MAX, errors="strict")
     except ValueError:
         return {}
-    return dict(fields)
+    return {} if b"\0" in body or b"%00" in body else dict(fields)
+
+
+def _refuse_nul(request: Request) -> None:
+    """No name or text of ours has it, and PostgreSQL takes none that has. Raises NotFound."""
+    if any("\0" in text for text in (request.scope["path"], *request.query_params.values())):
+        raise NotFound
