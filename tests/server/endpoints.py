@@ -1,5 +1,6 @@
 """The endpoints on a real port, with a client and what a test wants to look at."""
 
+import re
 import socket
 import threading
 import time
@@ -13,6 +14,8 @@ import httpx
 import jwt
 import uvicorn
 from psycopg_pool import ConnectionPool
+from starlette.applications import Starlette
+from starlette.routing import Route
 
 from server import tokens
 from server.app import Parts, create_app
@@ -61,6 +64,7 @@ class Endpoints:
     bucket: Bucket
     clock: Clock
     wakes: Wakes
+    application: Any
     commits: list[int] = field(default_factory=list)
 
     def device(self, device_id: str = "pi-05") -> str:
@@ -78,6 +82,17 @@ class Endpoints:
         """Ask the database."""
         with self.pool.connection() as connection:
             return connection.execute(query.encode()).fetchall()
+
+
+def served(application: Any) -> dict[str, set[str]]:
+    """Methods of every route of an application, by path."""
+    while not isinstance(application, Starlette):
+        application = application._application
+    found: dict[str, set[str]] = {}
+    for route in application.routes:
+        assert isinstance(route, Route)
+        found.setdefault(re.sub(r":\w+}", "}", route.path), set()).update(route.methods or ())
+    return found
 
 
 def bearer(token: str, **headers: str) -> dict[str, str]:
@@ -189,15 +204,16 @@ def running(
         committer(pool, limits, lambda: commits.append(1)) as opened,
     ):
         parts = Parts(pool, bucket, opened, secret, clock.now, load_day, wakes, limits, is_open, previous, monotonic)
+        application = create_app(parts)
         server = uvicorn.Server(
-            uvicorn.Config(create_app(parts), log_config=None, access_log=False, lifespan="off", ws="none")
+            uvicorn.Config(application, log_config=None, access_log=False, lifespan="off", ws="none")
         )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         try:
             with httpx.Client(base_url=base_url, timeout=DEADLINE_S, trust_env=False) as client:
-                yield Endpoints(client, base_url, pool, bucket, clock, wakes, commits)
+                yield Endpoints(client, base_url, pool, bucket, clock, wakes, application, commits)
         finally:
             server.should_exit = True
             thread.join(DEADLINE_S)

@@ -4,25 +4,18 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
-from endpoints import SECRET, Endpoints, batch, bearer, running
+from endpoints import Endpoints, batch, bearer, running, served
 from fleets import Shop, a_fleet, one_of_each, open_shops
 from programs import data_folder, up
 from prometheus_client.parser import text_string_to_metric_families
 from psycopg_pool import ConnectionPool
-from starlette.applications import Starlette
-from starlette.routing import Route
 
-from server.app import Parts, create_app
 from server.bucket import BucketUnavailable
 from server.buckets.folder import FolderBucket
-from server.committer import Committer
 from server.condition import CONDITIONS
-from server.config import LIMITS, now
-from server.loader import LoadSummary
 
 DOCS = (Path(__file__).parents[2] / "docs" / "endpoints.md").read_text()
 BATCH_URL = "/storage/v1/object/scout-ingest"
@@ -175,24 +168,16 @@ def test_a_database_that_is_away_is_named(server: Endpoints, connection: psycopg
 
 def test_every_endpoint_is_on_its_page_and_no_other(pool: ConnectionPool, bucket: FolderBucket):
     """The routes of the application and docs/endpoints.md name the same methods and paths."""
-    with Committer(pool, LIMITS, lambda: None) as committer:
-        parts = Parts(pool, bucket, committer, SECRET, now, lambda _: LoadSummary(), lambda: None, LIMITS)
-        application: Any = create_app(parts)
-    while not isinstance(application, Starlette):
-        application = application._application
-    served: dict[str, set[str]] = {}
-    for route in application.routes:
-        assert isinstance(route, Route)
-        served.setdefault(re.sub(r":\w+}", "}", route.path), set()).update(route.methods or ())
-
+    with running(pool, bucket) as server:
+        routes = served(server.application)
     documented = re.findall(r"`(?:(GET|POST) )?(/[^` ?]*)`", "\n".join(re.findall(r"^\| `.*", DOCS, re.MULTILINE)))
 
-    assert len(served) > 15
-    assert {path for path in served if path not in {documented_path for _, documented_path in documented}} == set()
+    assert len(routes) > 15
+    assert {path for path in routes if path not in {documented_path for _, documented_path in documented}} == set()
     assert {
-        f"{method} {path}" for method, path in documented if method and path in served and method not in served[path]
+        f"{method} {path}" for method, path in documented if method and path in routes and method not in routes[path]
     } == set()
-    invented = {path for method, path in documented if method and path not in served}
+    invented = {path for method, path in documented if method and path not in routes}
     assert invented <= {f"{BATCH_URL}/DAY/DEVICE/FILE"}
 
 
