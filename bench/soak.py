@@ -145,9 +145,8 @@ class Soaked:
             f"{seen.sold.records:,} records of {seen.sold.sales:,} sales, settled {seen.drained_s:.0f} s after the last"
         )
         for kind in (*UPLOADS, "heartbeat", *PAGES):
-            took_ms = sorted(ms for name, status, ms, _ in seen.answers if name == kind and status not in (0, *BUSY))
-            percentiles = "  ".join(f"p{percent} {_percentile(took_ms, percent):7.1f} ms" for percent in (50, 99))
-            lines.append(f"  {kind:15} {len(took_ms):8,} answers  {percentiles}  max {took_ms[-1]:7.1f} ms")
+            took_ms = [ms for name, status, ms, _ in seen.answers if name == kind and status not in (0, *BUSY)]
+            lines.append(f"  {kind:15} {len(took_ms):8,} answers  {_latencies(took_ms)}")
         busy = sum(status in BUSY for _, status, _, _ in seen.answers)
         did = ", ".join(f"{what} {count:,}" for what, count in sorted(seen.did.items()))
         lines.append(f"  told to wait    {busy:8,} times")
@@ -157,7 +156,7 @@ class Soaked:
             f"; gaps {held.gaps}, forks {held.forks}, deadlocks {held.deadlocks}, audit {verdict}"
         )
         lines.append(f"  ETL             moved half within {held.etl_p50_s:.1f} s, all within {held.etl_max_s:.1f} s")
-        settled_s = sorted(seen.settled_after_s)
+        settled_s = sorted(seen.settled_after_s) or [0.0]
         lines.append(
             f"  receipts        p50 {_percentile(settled_s, 50):.1f} s, p99 {_percentile(settled_s, 99):.1f} s, "
             f"{settled_s[-1]:.1f} s at most after the upload; calls home every {plan.heartbeat_every_s:.0f} s"
@@ -237,6 +236,17 @@ def _errors(log: Path) -> Counter[str]:
         if event["level"] in ("error", "critical"):
             errors[event["event"]] += 1
     return errors
+
+
+def _latencies(took_ms: list[float]) -> str:
+    """Percentiles, and whether the later ones took longer, of latencies in the order of their answers."""
+    third = len(took_ms) // 3
+    if not third:
+        return "too few to say more"
+    ordered_ms = sorted(took_ms)
+    percentiles = "  ".join(f"p{percent} {_percentile(ordered_ms, percent):7.1f} ms" for percent in (50, 99))
+    by_the_end = median(took_ms[-third:]) / median(took_ms[:third])
+    return f"{percentiles}  max {ordered_ms[-1]:7.1f} ms  p50 by the end {by_the_end:.1f} times the first's"
 
 
 def _percentile(ordered: list[float], percent: int) -> float:
