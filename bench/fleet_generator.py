@@ -82,6 +82,7 @@ class Seen:
     generations: set[str] = field(default_factory=set)
     settled_after_s: list[float] = field(default_factory=list)  # from acceptance on, of each batch
     unsettled_rows: int = 0
+    undone: list[str] = field(default_factory=list)  # devices that had more to say when time was up
     drained_s: float = 0.0
 
     def note(self, what: str, times: int = 1) -> None:
@@ -329,6 +330,7 @@ class Fleet:
             seen.note("reboots", device.reboots)
             seen.generations |= device.generations
             seen.settled_after_s += device.settled_after_s
+            seen.undone += [] if device.is_done else [device.device_id]
             seen.unsettled_rows += device.unsettled_rows
         return seen
 

@@ -113,6 +113,7 @@ class Soaked:
             "told to wait without being told how long": any(wait_s is None for *_, wait_s in busy),
             f"told to wait {len(busy)} times": len(busy) > BUSY_SHARE_MAX * len(seen.answers),
             f"{seen.unsettled_rows} records are not settled": seen.unsettled_rows > 0,
+            f"devices that had more to say when time was up: {seen.undone}": bool(seen.undone),
             f"the database's generation changed: {len(seen.generations)}": len(seen.generations) != 1,
             f"the audit is not clean: {self.audit['problems']}": self.audit_status != 0 or not self.audit["clean"],
             f"{missing} sales are missing": missing != 0,
@@ -262,7 +263,7 @@ def main() -> int:
         sale_every_s=15.0,
         seal_after_s=10.0,
         heartbeat_every_s=60.0,
-        drain_s_max=300.0,
+        drain_s_max=600.0,
     )
     print(f"SCOUT_TEST_SEED={plan.seed} replays this run's tills", flush=True)
     soaked = soak(plan)
