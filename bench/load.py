@@ -44,7 +44,7 @@ class Load:
 
 def devices(dsn: str, secret: str, count: int, file: Path) -> None:
     """Make devices known, and write a token of each into a file."""
-    with psycopg.connect(dsn, autocommit=True) as connection:
+    with psycopg.connect(dsn) as connection:  # one commit for all of them
         issued = []
         for number in range(count):
             name = f"load-{number}"
