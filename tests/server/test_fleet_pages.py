@@ -601,7 +601,7 @@ def test_a_code_for_a_revoked_device_says_what_it_does(operator: httpx.Client, s
     assert server.rows("select revoked_at from scout_edge.devices") == [(None,)]
 
 
-@pytest.mark.parametrize("name", ["", "Pi 05", "../x", "a" * 64, "<b>", "pi\x00"])
+@pytest.mark.parametrize("name", ["", "Pi 05", "../x", "a" * 64, "<b>"])
 def test_what_can_not_name_a_device_gets_no_code(operator: httpx.Client, server: Endpoints, name: str):
     """What can't name a device gets no code, and is told why."""
     answer = send(operator, "/fleet/devices", device_id=name)
