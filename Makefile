@@ -37,7 +37,7 @@ demo: $(STAMP)  ## three tills, an outage, a kill: every sale in gold, to the ce
 	@$(BIN)/python deploy/demo/demo.py
 
 test: $(STAMP)  ## unit, integration on a real PostgreSQL, end to end
-	@$(BIN)/python -m pytest -m "not ($(ELSEWHERE))"
+	@$(BIN)/python -m pytest -m "not ($(ELSEWHERE))" $(TESTS)
 	@echo "not run here, each needs root: make test-root, make test-service (a real systemd), make test-power (power cuts)"
 	@echo "not run here either: make test-postgresql-15 (Debian's PostgreSQL 15), make test-s3 (Ceph's S3 server), make test-browser (Chromium)"
 

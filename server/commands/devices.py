@@ -15,6 +15,7 @@ from server import fleet, tokens
 from server.commands.options import AsJson, Data, DatabaseUrl, Yes, duration
 from server.config import find_database, now
 
+SAID_CHARACTERS_MAX = 40
 CODE_DAYS_MAX = 30
 
 app = typer.Typer(help="The devices: who may deliver, and how a new one is let in.", no_args_is_help=True)
@@ -34,7 +35,7 @@ def list_(data: Data = None, database_url: DatabaseUrl = None, as_json: AsJson =
     for device in known:
         typer.echo(
             f"{device.device_id:<24}{device.state:<10}{_minute(device.token_expires_at):<18}"
-            f"{_minute(device.heard_at):<18}{device.version or '-'}"
+            f"{_minute(device.heard_at):<18}{_plain(device.version)}"
         )
     if not known:
         typer.echo("no device is known yet: scout-server devices code NAME lets one in")
@@ -59,7 +60,7 @@ def show(name: Name, data: Data = None, database_url: DatabaseUrl = None, as_jso
         "revoked": _minute(device.revoked_at),
         "code until": _minute(device.code_expires_at),
         "last heard": _minute(device.heard_at),
-        "version": device.version or "-",
+        "version": _plain(device.version),
     }
     for label, text in rows.items():
         typer.echo(f"{label:<12}{text}")
@@ -168,3 +169,8 @@ def _fields(device: fleet.Device) -> dict[str, object]:
 
 def _minute(at: datetime | None) -> str:
     return f"{at:%Y-%m-%d %H:%M}" if at else "-"
+
+
+def _plain(said: str | None) -> str:
+    """What a device said, without what would move a terminal's cursor: whoever holds its token says what he likes."""
+    return "".join(character if character.isprintable() else "·" for character in (said or "-")[:SAID_CHARACTERS_MAX])

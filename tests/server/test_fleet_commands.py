@@ -147,6 +147,20 @@ def test_devices_are_listed_and_shown_with_their_tokens_but_never_a_token(told: 
     assert "eyJ" not in shown.stdout + json.dumps(as_json)
 
 
+def test_what_a_device_says_of_itself_moves_no_cursor(told: Told, connection: psycopg.Connection):
+    """Whoever holds its token decides what its report holds, and operators look at it on a terminal."""
+    token(connection, "pi-05", 20)
+    report = json.dumps({"agent_version": "1", "version": "9\x1b[2J\x1b]0;owned\x07" + "x" * 999})
+    query = "insert into scout_edge.heartbeats (device_id, heard_at, report) values ('pi-05', now(), %s)"
+    connection.execute(query, [report])
+    listed, shown = told("devices", "list").stdout, told("devices", "show", "pi-05").stdout
+
+    assert "9·[2J" in listed
+    assert "9·[2J" in shown
+    assert not set("\x1b\x07") & set(listed + shown)
+    assert max(map(len, (listed + shown).splitlines())) < 200
+
+
 def test_what_is_due_is_the_newest_token_of_each_device_that_is_let_in(told: Told, connection: psycopg.Connection):
     """What ends before the device is expected; not what was replaced, nor a revoked device's."""
     token(connection, "pi-05", 3)
