@@ -120,7 +120,8 @@ def test_the_same_file_from_a_zip_another_folder_or_again_is_the_same(
     first = take(files.parent, tmp_path / "older backup", archive)
     again = take(archive, files / "a.json")
 
-    assert (first.objects, first.stored, first.accepted) == (1, 1, 1)
+    assert (first.objects, first.rows, first.stored, first.accepted) == (1, 1, 1, 1)
+    assert first.devices == {DEVICE: 1}
     assert (again.objects, again.stored, again.loaded_before, again.accepted) == (1, 0, 1, 0)
     assert connection.execute("select count(*) from scout_bronze.transactions_raw").fetchone() == (1,)
 

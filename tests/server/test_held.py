@@ -223,6 +223,21 @@ def test_rows_deleted_by_hand_come_back_when_their_object_is_loaded_once_more(
     assert connection.execute("select scout_bronze.is_settled(%s, %s)", [DEVICE, name.key]).fetchone() == (True,)
 
 
+def test_of_what_others_sent_all_rows_are_counted_that_bronze_holds(
+    pool: ConnectionPool, bucket: FolderBucket, connection: psycopg.Connection
+) -> None:
+    """Also once some came back by a later load than the others."""
+    put(pool, bucket, b'{"n":1}\n{"n":2}\n{"n":3}\n')
+    (file,) = ledger.find_files(connection, KEY)
+    connection.execute("delete from scout_bronze.transactions_raw where line = 2")
+    before = ledger.rows_held(connection, file)
+    ledger.reload(pool, bucket, [KEY])
+    (again,) = ledger.find_files(connection, KEY)
+
+    assert (before, ledger.rows_held(connection, again)) == (2, 3)
+    assert (again.accepted, again.duplicates) == (3, 0)
+
+
 def test_a_mended_object_is_loaded_and_its_quarantine_is_over(
     pool: ConnectionPool, bucket: FolderBucket, connection: psycopg.Connection
 ) -> None:

@@ -185,19 +185,19 @@ where reason is not null
 order by device_id, identity, raw_id
 on conflict (device_id, identity) do nothing
 
--- settle_files -- the ledger rows of what is now held; what is loaded once more still brought what it brought
+-- settle_files -- the ledger rows of what is now held
 update scout_bronze.files
 set state = 'loaded',
     loaded_at = now(),
-    load_id = coalesce(held.load_id, files.load_id),
+    load_id = held.load_id,
     epoch = held.epoch,
     first_seq = held.first_seq,
     last_seq = held.last_seq,
     sha256 = held.sha256,
     bytes = held.bytes,
     lines = held.lines,
-    accepted = greatest(held.accepted, files.accepted),
-    duplicates = greatest(held.duplicates - greatest(files.accepted - held.accepted, 0), 0),
+    accepted = held.accepted,
+    duplicates = held.duplicates,
     rejected = held.rejected,
     reason = null,
     retry_at = null

@@ -27,7 +27,9 @@ select (
 ) + (
     select count(*)
     from scout_bronze.transactions_raw as raw
-    where files.epoch is null and raw.load_id = files.load_id and raw.object_key = files.key
+    where files.epoch is null
+        and raw.load_id = any (coalesce(files.former_loads, '{}') || files.load_id)
+        and raw.object_key = files.key
 )
 from scout_bronze.files
 where files.file_id = %(file_id)s
