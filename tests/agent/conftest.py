@@ -9,6 +9,7 @@ from agent_kit import FakeServer, a_server, open_spool
 from daemons import Daemon
 from delivery_bench import Bench, benches
 from fakes import FakeClock
+from office import Office
 
 from agent.spool import Spool
 
@@ -70,3 +71,11 @@ def start(config: Path) -> Iterator[Callable[[], Daemon]]:
         with contextlib.suppress(ProcessLookupError):
             daemon.process.kill()
         daemon.process.wait()
+
+
+@pytest.fixture
+def office(server: FakeServer) -> Office:
+    """Give the back office behind the server."""
+    made = Office()
+    server.answer = made.answer
+    return made

@@ -19,14 +19,6 @@ Answer = Callable[[str, bytes], tuple[int, bytes] | None]
 
 
 @pytest.fixture
-def office(server: FakeServer) -> Office:
-    """Give the back office behind the server."""
-    made = Office()
-    server.answer = made.answer
-    return made
-
-
-@pytest.fixture
 def config(tmp_path: Path, server: FakeServer) -> Config:
     """Give a config with a spool folder, and a token by hand."""
     (tmp_path / "spool").mkdir()

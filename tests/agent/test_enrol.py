@@ -23,14 +23,6 @@ SHELLS_ACCOUNT = 12345
 
 
 @pytest.fixture
-def office(server: FakeServer) -> Office:
-    """Give the back office behind the server."""
-    made = Office()
-    server.answer = made.answer
-    return made
-
-
-@pytest.fixture
 def config(tmp_path: Path, server: FakeServer) -> Path:
     """Write a config without a token."""
     path = write_config(tmp_path, server.url)

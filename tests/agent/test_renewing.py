@@ -19,14 +19,6 @@ from agent.transport import client_of
 
 
 @pytest.fixture
-def office(server: FakeServer) -> Office:
-    """Give the back office behind the server."""
-    made = Office()
-    server.answer = made.answer
-    return made
-
-
-@pytest.fixture
 def config(tmp_path: Path, server: FakeServer, office: Office) -> Config:  # noqa: ARG001
     """Give the config of a device that is enrolled."""
     (tmp_path / "spool").mkdir()

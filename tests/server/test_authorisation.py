@@ -5,7 +5,7 @@ A route that is in none of the three tables below fails the test: whoever adds o
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import httpx
 import pytest
@@ -61,6 +61,14 @@ def ask(
     return server.client.request(method, url, content=body, headers=(bearer(token, **headers) if token else headers))
 
 
+def statuses(server: Endpoints, route: str, tokens: Mapping[str, str | None]) -> dict[str, int]:
+    """What a route answers to each of these tokens, in the name of pi-05."""
+    method, url, body, _ = BY_TOKEN[route]
+    return {
+        name: ask(server, method, url, token, body, x_device_id="pi-05").status_code for name, token in tokens.items()
+    }
+
+
 def untouched(server: Endpoints) -> None:
     """Nothing was stored, reported or loaded by anybody."""
     assert server.rows("select from scout_bronze.transactions_raw") == []
@@ -81,11 +89,7 @@ def test_every_route_is_decided(server: Endpoints) -> None:
 @pytest.mark.parametrize("route", BY_TOKEN)
 def test_an_outlaw_opens_no_route(server: Endpoints, route: str) -> None:
     """401 for what is no token that counts, 403 for whom may not; nothing of it is kept."""
-    method, url, body, _ = BY_TOKEN[route]
-    answers = {
-        name: ask(server, method, url, token, body, x_device_id="pi-05").status_code
-        for name, token in outlaws(server).items()
-    }
+    answers = statuses(server, route, outlaws(server))
 
     assert len(answers) > 15
     # PostgREST tells those who only need to sign in to do that.
@@ -97,13 +101,9 @@ def test_an_outlaw_opens_no_route(server: Endpoints, route: str) -> None:
 @pytest.mark.parametrize("route", BY_TOKEN)
 def test_a_good_token_opens_what_it_is_for(server: Endpoints, route: str) -> None:
     """And no other: a device posts for itself only, an operator is no device."""
-    method, url, body, opening = BY_TOKEN[route]
-    answers = {
-        name: ask(server, method, url, token, body, x_device_id="pi-05").status_code
-        for name, token in good(server).items()
-    }
+    answers = statuses(server, route, good(server))
 
-    assert answers == {name: 200 if name in opening else 403 for name in answers}
+    assert answers == {name: 200 if name in BY_TOKEN[route][3] else 403 for name in answers}
 
 
 def test_the_bucket_opens_to_a_device_for_its_own_folder_and_to_the_service(server: Endpoints) -> None:

@@ -12,12 +12,7 @@ select
     code.expires_at as code_expires_at
 from scout_edge.devices
 left join scout_edge.heartbeats using (device_id)
-left join lateral (
-    select max(tokens.expires_at) as expires_at
-    from scout_edge.tokens
-    where tokens.subject = devices.device_id and tokens.role = 'edge_uploader'
-        and tokens.revoked_at is null and tokens.issued_at >= devices.tokens_valid_from
-) as newest on true
+left join scout_edge.newest_tokens as newest using (device_id)
 left join lateral (
     select max(enrolments.expires_at) as expires_at
     from scout_edge.enrolments

@@ -11,7 +11,7 @@ select
     scout_edge.reported_text(said.sent_at) as sent_at,
     scout_edge.reported_text(said.oldest_unsettled_at) as oldest_unsettled_at,
     scout_edge.reported_text(said.token_expires_at) as reported_token_expires_at,
-    issued.token_expires_at,
+    issued.expires_at as token_expires_at,
     scout_edge.reported_count(said.waiting_rows) as waiting_rows,
     scout_edge.reported_count(said.accepted_rows) as accepted_rows,
     scout_edge.reported_count(said.set_aside_rows) as set_aside_rows,
@@ -34,12 +34,7 @@ left join lateral jsonb_to_record(
     spool_bytes jsonb,
     disk_free_bytes jsonb
 ) on true
-left join lateral (
-    select max(tokens.expires_at) as token_expires_at
-    from scout_edge.tokens
-    where tokens.subject = devices.device_id and tokens.role = 'edge_uploader'
-        and tokens.revoked_at is null and tokens.issued_at >= devices.tokens_valid_from
-) as issued on true
+left join scout_edge.newest_tokens as issued using (device_id)
 where %(device_id)s::text is null or devices.device_id = %(device_id)s
 order by devices.device_id
 
