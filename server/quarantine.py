@@ -126,7 +126,7 @@ def _replay(connection: psycopg.Connection, quarantine_id: int, edited: bytes | 
     if held.raw is None or held.line is None:
         raise NotReplayable(f"it is an object: mend it in the bucket, then 'files reload {held.file_id}'.")
     if held.outcome == "replayed":
-        raise NotReplayable("it was replayed before.")
+        raise NotReplayable(f"it was replayed before: 'scout-server quarantine show {quarantine_id}' says when.")
     text = held.raw if edited is None else edited
     lines = [_record(held, text)] if held.epoch else _others(held, text)
     accepted = land_held(connection, held.file_id, _content(held, lines))
@@ -160,10 +160,10 @@ def _others(held: _Locked, text: bytes) -> list[Line]:
     lines = []
     for item in read:
         if not isinstance(item, Line):
-            raise NotReplayable(f"it is still refused: {item.reason}.")
+            raise NotReplayable(f"it is still refused: {item.reason}. Mend it, and give the mended file by --with.")
         lines.append(item)
     if not lines:
-        raise NotReplayable("it holds no transaction.")
+        raise NotReplayable("it holds no transaction: give a file with one by --with, or discard it.")
     return lines
 
 

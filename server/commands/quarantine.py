@@ -145,4 +145,6 @@ def _bytes_of(path: Path) -> bytes:
     try:
         return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
     except OSError as error:
-        raise ServerError(f"{path} can't be read: {error.strerror}.") from None
+        raise ServerError(
+            f"{path} can't be read: {error.strerror}. Name the file that holds the mended line."
+        ) from None
