@@ -22,7 +22,9 @@ select
     coalesce(item.product_category, 'unknown') as product_category,
     coalesce(item.brand_name, 'unknown') as brand_name,
     item.qty,
-    coalesce(item.total_price, 0) as revenue
+    coalesce(item.total_price, 0) as revenue,
+    sale.device_id,
+    sale.sold_at
 from sale
 join scout.silver_transaction_items as item using (source_id, transaction_key)
 union all
@@ -37,7 +39,9 @@ select
     coalesce(sale.product_category, 'unknown'),
     coalesce(sale.brand_name, 'unknown'),
     sale.units_per_transaction,
-    coalesce(sale.peso_value, 0)
+    coalesce(sale.peso_value, 0),
+    sale.device_id,
+    sale.sold_at
 from sale
 left join itemized using (source_id, transaction_key)
 where itemized.source_id is null
@@ -53,7 +57,9 @@ select
     'unallocated',
     'unallocated',
     null,
-    coalesce(sale.peso_value, 0) - coalesce(itemized.revenue, 0)
+    coalesce(sale.peso_value, 0) - coalesce(itemized.revenue, 0),
+    sale.device_id,
+    sale.sold_at
 from sale
 join itemized using (source_id, transaction_key)
 where coalesce(sale.peso_value, 0) <> coalesce(itemized.revenue, 0);

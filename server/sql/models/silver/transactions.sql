@@ -229,7 +229,7 @@ begin
             basket_size, sku, brand_name, product_category, region, province, city, barangay, store_type,
             customer_id, customer_type, gender, age_bracket, economic_class, request_mode, request_type,
             suggestion_accepted, campaign_influenced, is_tbwa_client, payment_method, duration_seconds,
-            handshake_score, status
+            handshake_score, status, revision, voided_at, suggestion_offered
         )
         select
             source_id, transaction_key, transaction_id, raw_id, device_id, epoch, seq, captured_at, version_at,
@@ -237,7 +237,7 @@ begin
             units_per_transaction, basket_size, sku, brand_name, product_category, region, province, city,
             barangay, store_type, customer_id, customer_type, gender, age_bracket, economic_class, request_mode,
             request_type, suggestion_accepted, campaign_influenced, is_tbwa_client, payment_method,
-            duration_seconds, handshake_score, status
+            duration_seconds, handshake_score, status, null, null, null
         from latest
         on conflict (source_id, transaction_key) do update set (
             source_id, transaction_key, transaction_id, raw_id, device_id, epoch, seq, captured_at, version_at,
@@ -245,7 +245,7 @@ begin
             basket_size, sku, brand_name, product_category, region, province, city, barangay, store_type,
             customer_id, customer_type, gender, age_bracket, economic_class, request_mode, request_type,
             suggestion_accepted, campaign_influenced, is_tbwa_client, payment_method, duration_seconds,
-            handshake_score, status
+            handshake_score, status, revision, voided_at, suggestion_offered
         ) = (select excluded.*)
         where (
                 sale.raw_id = any (again)
