@@ -29,6 +29,7 @@ begin
             bronze.raw_id,
             sale.source_id,
             sale.transaction_key,
+            sale.sold_at,
             nullif(bronze.payload -> 'items', 'null') as items
         from scout.bronze_transaction_rows as bronze
         left join scout.silver_transactions as sale using (raw_id)
@@ -39,6 +40,7 @@ begin
             basket.raw_id,
             basket.source_id,
             basket.transaction_key,
+            basket.sold_at,
             line.number::integer as line_number,
             jsonb_typeof(line.item) = 'object' as is_readable,
             item.sku as said_sku,
@@ -110,11 +112,11 @@ begin
     written as (
         insert into scout.silver_transaction_items (
             source_id, transaction_key, line_number, raw_id, sku, product_name, product_category, brand_name, qty,
-            unit_price, total_price
+            unit_price, total_price, sold_at
         )
         select
             source_id, transaction_key, line_number, raw_id, sku, product_name, product_category, brand_name, qty,
-            unit_price, total_price
+            unit_price, total_price, sold_at
         from typed
         where transaction_key is not null
         returning raw_id

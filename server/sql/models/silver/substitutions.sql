@@ -1,0 +1,103 @@
+-- Grain: one row per (source_id, transaction_key) whose latest version says anything of a substitution.
+-- scout.silver_transactions says which version is the latest, and its key.
+create or replace function scout.refresh_silver_substitutions(loads bigint[])
+returns setof scout_bronze.step_result
+language plpgsql
+as $$
+declare
+    -- {"stockout": "stockout", …}
+    reasons constant jsonb := (
+        select jsonb_object_agg(word, meaning) from scout.vocabulary where field = 'reason'
+    );
+    again constant bigint[] := scout_bronze.rows_due_again(loads);
+    substitutions_read bigint;
+    substitutions_written bigint;
+    fields_refused bigint;
+begin
+    delete from scout.silver_rejections as rejection
+    using scout.bronze_transaction_rows as bronze
+    where (bronze.load_id = any (loads) or bronze.landing_id = any (again))
+        and rejection.raw_id = bronze.raw_id
+        and rejection.field in ('occurred', 'from_sku', 'from_brand', 'to_sku', 'to_brand', 'reason');
+
+    -- A sale whose latest version came with these loads: what an earlier one said is no longer true.
+    delete from scout.silver_substitutions as substitution
+    using scout.bronze_transaction_rows as bronze
+    join scout.silver_transactions as sale using (raw_id)
+    where (bronze.load_id = any (loads) or bronze.landing_id = any (again))
+        and substitution.source_id = sale.source_id
+        and substitution.transaction_key = sale.transaction_key;
+
+    with told as materialized (
+        select
+            bronze.raw_id,
+            sale.source_id,
+            sale.transaction_key,
+            scout.said_substitution(bronze.payload) as said
+        from scout.bronze_transaction_rows as bronze
+        left join scout.silver_transactions as sale using (raw_id)
+        where bronze.load_id = any (loads) or bronze.landing_id = any (again)
+    ),
+    typed as materialized (
+        select
+            told.*,
+            scout.said_boolean(said -> 'occurred') as said_occurred,
+            scout.said_text(said -> 'from_sku') as from_sku,
+            scout.said_text(said -> 'from_brand') as from_brand,
+            scout.said_text(said -> 'to_sku') as to_sku,
+            scout.said_text(said -> 'to_brand') as to_brand,
+            reasons ->> lower(scout.said_text(said -> 'reason')) as reason
+        from told
+        where said <> '{}'
+    ),
+    refused as (
+        insert into scout.silver_rejections (raw_id, field, reason)
+        select raw_id, field.name, field.reason
+        from typed
+        cross join lateral (
+            values
+                ('occurred', said_occurred is null, 'not true or false'),
+                ('from_sku', from_sku is null, 'not text'),
+                ('from_brand', from_brand is null, 'not text'),
+                ('to_sku', to_sku is null, 'not text'),
+                ('to_brand', to_brand is null, 'not text'),
+                ('reason', reason is null, 'not a known value')
+        ) as field (name, is_untyped, reason)
+        where field.is_untyped and said ->> field.name ~ '\S'
+        returning raw_id
+    ),
+    written as (
+        insert into scout.silver_substitutions (
+            source_id, transaction_key, raw_id, occurred, from_sku, from_brand, to_sku, to_brand, reason
+        )
+        select
+            source_id,
+            transaction_key,
+            raw_id,
+            case
+                when said ->> 'occurred' ~ '\S' then said_occurred
+                -- Null where only one of a pair is said: then it says nothing either way.
+                when from_sku <> to_sku or from_brand <> to_brand then true
+                when from_sku = to_sku or from_brand = to_brand then false
+            end,
+            from_sku,
+            from_brand,
+            to_sku,
+            to_brand,
+            reason
+        from typed
+        where transaction_key is not null
+        returning raw_id
+    )
+    select (select count(*) from typed), (select count(*) from written), (select count(*) from refused)
+    into substitutions_read, substitutions_written, fields_refused;
+
+    return next row(
+        'scout.silver_substitutions', substitutions_read, substitutions_written,
+        substitutions_read - substitutions_written, fields_refused
+    )::scout_bronze.step_result;
+end
+$$;
+comment on function scout.refresh_silver_substitutions is
+    'Types what these loads'' sales say of a substitution and replaces what earlier versions said. Run it after
+     scout.refresh_silver_transactions for the same loads; it may be run again.';
