@@ -41,7 +41,7 @@ begin
             basket.transaction_key,
             line.number::integer as line_number,
             jsonb_typeof(line.item) = 'object' as is_readable,
-            scout.said_combo_item(case when jsonb_typeof(line.item) = 'object' then line.item end) as said
+            scout.said_combo_item(line.item) as said
         from basket
         cross join lateral jsonb_array_elements(
             case when jsonb_typeof(basket.lines) = 'array' then basket.lines end
