@@ -93,3 +93,10 @@ insert into scout.dialect (part, field, preference, path, zone) values
 insert into scout.vocabulary (field, word, meaning)
 select 'reason', reason, reason
 from unnest(array['stockout', 'suggestion', 'unknown']) as reason;
+
+-- A row of bronze by the number that silver knows it by; see scout.bronze_edge_rows.
+create index bronze_edge_raw_row on scout.bronze_edge_raw (coalesce(raw_id, -id));
+create index bronze_transactions_raw_row on scout.bronze_transactions_raw (coalesce(raw_id, -ingest_id));
+
+-- Silver's own tables say now which versions a sale has.
+drop index scout.silver_edge_events_sale;

@@ -12,7 +12,7 @@ declare
 begin
     delete from scout.silver_rejections as rejection
     using scout.bronze_transaction_rows as bronze
-    where (bronze.load_id = any (loads) or bronze.landing_id = any (again))
+    where (bronze.load_id = any (loads) or bronze.raw_id = any (again))
         and rejection.raw_id = bronze.raw_id
         and rejection.field like 'combo\_basket%';
 
@@ -20,7 +20,7 @@ begin
     delete from scout.silver_combo_items as line
     using scout.bronze_transaction_rows as bronze
     join scout.silver_transactions as sale using (raw_id)
-    where (bronze.load_id = any (loads) or bronze.landing_id = any (again))
+    where (bronze.load_id = any (loads) or bronze.raw_id = any (again))
         and line.source_id = sale.source_id
         and line.transaction_key = sale.transaction_key;
 
@@ -32,7 +32,7 @@ begin
             scout.said_field(bronze.payload, 'combo_basket') as lines
         from scout.bronze_transaction_rows as bronze
         left join scout.silver_transactions as sale using (raw_id)
-        where bronze.load_id = any (loads) or bronze.landing_id = any (again)
+        where bronze.load_id = any (loads) or bronze.raw_id = any (again)
     ),
     said as materialized (
         select

@@ -16,7 +16,7 @@ declare
 begin
     delete from scout.silver_rejections as rejection
     using scout.bronze_transaction_rows as bronze
-    where (bronze.load_id = any (loads) or bronze.landing_id = any (again))
+    where (bronze.load_id = any (loads) or bronze.raw_id = any (again))
         and rejection.raw_id = bronze.raw_id
         and rejection.field in ('occurred', 'from_sku', 'from_brand', 'to_sku', 'to_brand', 'reason');
 
@@ -24,7 +24,7 @@ begin
     delete from scout.silver_substitutions as substitution
     using scout.bronze_transaction_rows as bronze
     join scout.silver_transactions as sale using (raw_id)
-    where (bronze.load_id = any (loads) or bronze.landing_id = any (again))
+    where (bronze.load_id = any (loads) or bronze.raw_id = any (again))
         and substitution.source_id = sale.source_id
         and substitution.transaction_key = sale.transaction_key;
 
@@ -36,7 +36,7 @@ begin
             scout.said_substitution(bronze.payload) as said
         from scout.bronze_transaction_rows as bronze
         left join scout.silver_transactions as sale using (raw_id)
-        where bronze.load_id = any (loads) or bronze.landing_id = any (again)
+        where bronze.load_id = any (loads) or bronze.raw_id = any (again)
     ),
     typed as materialized (
         select

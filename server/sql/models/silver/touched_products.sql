@@ -3,6 +3,9 @@
 create or replace function scout.touched_products(loads bigint[])
 returns table (sku text, product_category text, brand_name text)
 language plpgsql stable
+-- As in scout.touched_versions.
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 begin
@@ -31,8 +34,7 @@ begin
     union
     select said.*
     from touched
-    join scout.bronze_transactions_raw as bronze
-        on bronze.raw_id = touched.raw_id or bronze.ingest_id = -touched.raw_id -- as scout.bronze_transaction_rows
+    join scout.bronze_transaction_rows as bronze using (raw_id)
     cross join lateral scout.said_products(bronze.payload) as said
     where not is_latest;
 end

@@ -14,6 +14,9 @@ returns table (
     brand_name text
 )
 language plpgsql stable
+-- Silver is looked up row by row: joined as a whole, it would cost more with every row that is there.
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 declare
@@ -23,7 +26,7 @@ begin
     with arrived as materialized (
         select raw_id
         from scout.bronze_transaction_rows
-        where load_id = any (loads) or landing_id = any (again)
+        where load_id = any (loads) or raw_id = any (again)
     ),
     latest as materialized (
         select sale.*
