@@ -55,7 +55,7 @@ def on(day: int, number: int, **said: Any) -> dict[str, Any]:
     return sale(number, timestamp=f"2026-01-{day:02}T12:00:00+08:00", **said)
 
 
-@pytest.mark.parametrize("order", list(permutations(range(4)))[::4])
+@pytest.mark.parametrize("order", list(permutations(range(4)))[::8])
 def test_a_stores_place_and_type_are_its_newest_sales_whatever_arrives_last(
     pool: ConnectionPool, connection: psycopg.Connection, order: Sequence[int]
 ) -> None:
@@ -87,7 +87,7 @@ def test_of_two_sales_at_one_time_the_higher_key_describes(
     assert rows(connection, "select store_type from scout.dim_store") == [("other",)]
 
 
-@pytest.mark.parametrize("order", list(permutations(range(3))))
+@pytest.mark.parametrize("order", list(permutations(range(3)))[::2])
 def test_a_store_that_a_sale_no_longer_names_is_described_by_what_is_left(
     pool: ConnectionPool, connection: psycopg.Connection, order: Sequence[int]
 ) -> None:
@@ -208,7 +208,7 @@ def test_all_that_any_version_ever_named_is_known(
     assert contradictions(pool) == {}
 
 
-@pytest.mark.parametrize("order", list(permutations(range(4)))[::4])
+@pytest.mark.parametrize("order", list(permutations(range(4)))[::8])
 def test_a_sku_is_what_the_newest_item_that_says_anything_of_it_says(
     pool: ConnectionPool, connection: psycopg.Connection, order: Sequence[int]
 ) -> None:
@@ -422,7 +422,7 @@ def found(connection: psycopg.Connection, example: str) -> dict[str, Any]:
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(arrived=arrivals())
 def test_any_order_split_and_late_correction_gives_the_dimensions_that_the_versions_make(
