@@ -459,6 +459,7 @@ WRONGS = {
     "forks": "delete from scout_bronze.forks",
     "silver_edge_events": "delete from scout.silver_edge_events where seq = 1",
     "silver_transactions": "delete from scout.silver_transactions where seq = 2",
+    "silver_transaction_versions": "update scout.silver_transactions set voided_at = now()",
     "silver_transaction_items": "delete from scout.silver_transaction_items where line_number = 1",
     "silver_rejections": "delete from scout.silver_rejections",
     "gold_revenue": (
