@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 from landing import land, record
+from psycopg import sql
 from psycopg_pool import ConnectionPool
 from sales import sales
 
@@ -261,10 +262,11 @@ def test_voids_leftovers_and_sales_without_items_are_told_apart(
 def test_an_empty_warehouse_has_views_that_answer(connection: psycopg.Connection) -> None:
     """Before the first sale nothing divides by zero."""
     found = answers(connection)
-    rows = {view: connection.execute(f"select count(*) from scout.{view}".encode()).fetchall() for view in VIEWS}
+    every = sql.SQL("select count(*) from scout.{}")
+    counted = {view: connection.execute(every.format(sql.Identifier(view))).fetchone() for view in VIEWS}
 
     assert found["gold_executive_kpis"] == [(0, 0, 0, None, None, 0, 0)]
-    assert {view for view, counted in rows.items() if counted != [(0,)]} <= {"gold_executive_kpis", "gold_data_quality"}
+    assert {view for view, rows in counted.items() if rows != (0,)} <= {"gold_executive_kpis", "gold_data_quality"}
 
 
 def test_every_relation_says_what_it_means(connection: psycopg.Connection) -> None:
