@@ -414,6 +414,19 @@ def test_an_analyst_reads_all_of_it(project: psycopg.Connection) -> None:
         assert project.execute(sql.SQL("select * from {}").format(sql.Identifier(*name.split(".")))).description, name
 
 
+@pytest.mark.usefixtures("migrated")
+def test_what_is_made_anew_is_opened_anew(owner: psycopg.Connection) -> None:
+    """An upgrade drops views and makes them again; the role is there already, by another database's migration."""
+    migrate(owner)
+    before = reached(owner, *WHO[:-1])
+    owner.execute("update scout_edge.models set checksum = 'older' where name like 'gold/%'")
+    applied = migrate(owner)
+
+    assert "gold/daily_revenue" in applied
+    assert ("scout_analyst", "scout.gold_daily_revenue", False) in before
+    assert reached(owner, *WHO[:-1]) == before
+
+
 def test_the_policy_asks_the_one_function_that_it_may(project: psycopg.Connection) -> None:
     """In a schema that a device's role can't use by name."""
     may = project.execute(
