@@ -1,16 +1,71 @@
 -- Where in its JSON a till may put each field: the one place that knows the tills' dialects.
+-- What can be said: a column for each field of silver, and for each time the zone of the place where it was found.
+create type scout.told_sale as (
+    transaction_id jsonb,
+    store_id jsonb,
+    "timestamp" jsonb,
+    timestamp_zone text,
+    captured_at jsonb,
+    captured_at_zone text,
+    peso_value jsonb,
+    units_per_transaction jsonb,
+    basket_size jsonb,
+    sku jsonb,
+    brand_name jsonb,
+    product_category jsonb,
+    region jsonb,
+    province jsonb,
+    city jsonb,
+    barangay jsonb,
+    store_type jsonb,
+    customer_id jsonb,
+    customer_type jsonb,
+    gender jsonb,
+    age_bracket jsonb,
+    economic_class jsonb,
+    request_mode jsonb,
+    request_type jsonb,
+    suggestion_offered jsonb,
+    suggestion_accepted jsonb,
+    campaign_influenced jsonb,
+    is_tbwa_client jsonb,
+    payment_method jsonb,
+    duration_seconds jsonb,
+    handshake_score jsonb,
+    status jsonb,
+    revision jsonb
+);
+comment on type scout.told_sale is 'What a payload says of the sale itself.';
+create type scout.told_substitution as (
+    occurred jsonb, from_sku jsonb, from_brand jsonb, to_sku jsonb, to_brand jsonb, reason jsonb
+);
+comment on type scout.told_substitution is 'What a payload says of a substitution.';
+create type scout.told_list as (items jsonb, combo_basket jsonb);
+comment on type scout.told_list is 'The lists in a payload.';
+create type scout.told_item as (
+    sku jsonb, product_name jsonb, product_category jsonb, brand_name jsonb, qty jsonb, unit_price jsonb,
+    total_price jsonb
+);
+comment on type scout.told_item is 'What an element of the list of items says.';
+create type scout.told_combo_item as (sku jsonb, quantity jsonb);
+comment on type scout.told_combo_item is 'What an element of the list combo_basket says.';
+
 create table scout.dialect (
     part text not null check (part in ('sale', 'substitution', 'list', 'item', 'combo_item')),
     field text not null,
     preference smallint not null,
-    path text[] not null check (cardinality(path) > 0 and array_position(path, null) is null),
+    path text[] not null check (
+        cardinality(path) > 0
+        and array_position(path, null) is null
+        and octet_length(path[1]) between 1 and 63 -- it becomes a column's name
+    ),
     zone text,
     primary key (part, field, preference),
     unique (part, field, path)
 );
 comment on table scout.dialect is
     'One row per field of silver and place where a till may put it; the place with the lowest preference that holds
-     anything but null counts. The functions scout.said_… are made of it whenever it changes; rows that are typed
+     anything but null counts. The functions scout.told_… are made of it whenever it changes; rows that are typed
      already keep what they have until select scout.type_again().';
 comment on column scout.dialect.part is
     'Which object the path begins in: the payload (sale, substitution, list), or an element of its list of items

@@ -29,8 +29,9 @@ begin
             bronze.raw_id,
             sale.source_id,
             sale.transaction_key,
-            scout.said_field(bronze.payload, 'combo_basket') as lines
+            told.combo_basket
         from scout.bronze_transaction_rows as bronze
+        cross join lateral scout.told_list(bronze.payload) as told
         left join scout.silver_transactions as sale using (raw_id)
         where bronze.load_id = any (loads) or bronze.raw_id = any (again)
     ),
@@ -41,22 +42,20 @@ begin
             basket.transaction_key,
             line.number::integer as line_number,
             jsonb_typeof(line.item) = 'object' as is_readable,
-            scout.said_combo_item(line.item) as said
+            told.sku as said_sku,
+            told.quantity as said_quantity
         from basket
         cross join lateral jsonb_array_elements(
-            case when jsonb_typeof(basket.lines) = 'array' then basket.lines end
+            case when jsonb_typeof(basket.combo_basket) = 'array' then basket.combo_basket end
         ) with ordinality as line (item, number)
-    ),
-    numbered as materialized (
-        select said.*, scout.whole(scout.said_number(said -> 'quantity')) as quantity_number
-        from said
+        cross join lateral scout.told_combo_item(line.item) as told
     ),
     typed as materialized (
         select
-            numbered.*,
-            scout.said_text(said -> 'sku') as sku,
-            case when quantity_number >= 1 then quantity_number end as quantity
-        from numbered
+            said.*,
+            scout.said_text(said_sku) as sku,
+            nullif(scout.said_count(said_quantity), 0) as quantity
+        from said
     ),
     refused as (
         insert into scout.silver_rejections (raw_id, field, reason)
@@ -64,15 +63,15 @@ begin
         from typed
         cross join lateral (
             values
-                ('sku', sku is null, 'not text'),
-                ('quantity', quantity is null, 'not a whole number from 1')
-        ) as field (name, is_untyped, reason)
-        where field.is_untyped and said ->> field.name ~ '\S'
+                ('sku', said_sku, sku is null, 'not text'),
+                ('quantity', said_quantity, quantity is null, 'not a whole number from 1')
+        ) as field (name, said, is_untyped, reason)
+        where field.is_untyped and btrim(field.said #>> '{}', E' \t\r\n') <> ''
         group by raw_id, field.name
         union all
         select raw_id, 'combo_basket', 'not a list'
         from basket
-        where jsonb_typeof(lines) <> 'array' and lines #>> '{}' ~ '\S'
+        where jsonb_typeof(combo_basket) <> 'array' and btrim(combo_basket #>> '{}', E' \t\r\n') <> ''
         union all
         select distinct raw_id, 'combo_basket', 'holds something that is no item' from said where not is_readable
         returning raw_id

@@ -4,36 +4,23 @@ create or replace function scout.said_products(payload jsonb)
 returns table (sku text, product_category text, brand_name text)
 language sql immutable parallel safe
 as $$
-    with said as materialized (
-        select
-            scout.said_field(payload, 'items') as items,
-            scout.said_field(payload, 'combo_basket') as combo_basket,
-            scout.said_substitution(payload) as substitution
-    ),
-    product as (
-        select scout.said_item(line.item) as said
-        from said
-        cross join lateral jsonb_array_elements(case when jsonb_typeof(items) = 'array' then items end) as line (item)
-        union all
-        select scout.said_combo_item(line.item)
-        from said
-        cross join lateral jsonb_array_elements(
-            case when jsonb_typeof(combo_basket) = 'array' then combo_basket end
-        ) as line (item)
-        union all
-        select jsonb_build_object('sku', named.sku, 'brand_name', named.brand_name)
-        from said
-        cross join lateral (
-            values
-                (substitution -> 'from_sku', substitution -> 'from_brand'),
-                (substitution -> 'to_sku', substitution -> 'to_brand')
-        ) as named (sku, brand_name)
-    )
-    select
-        scout.said_text(said -> 'sku'),
-        scout.said_text(said -> 'product_category'),
-        scout.said_text(said -> 'brand_name')
-    from product
+    select scout.said_text(item.sku), scout.said_text(item.product_category), scout.said_text(item.brand_name)
+    from scout.told_list(payload) as told
+    cross join lateral jsonb_array_elements(
+        case when jsonb_typeof(told.items) = 'array' then told.items end
+    ) as line (item)
+    cross join lateral scout.told_item(line.item) as item
+    union all
+    select scout.said_text(item.sku), null, null
+    from scout.told_list(payload) as told
+    cross join lateral jsonb_array_elements(
+        case when jsonb_typeof(told.combo_basket) = 'array' then told.combo_basket end
+    ) as line (item)
+    cross join lateral scout.told_combo_item(line.item) as item
+    union all
+    select scout.said_text(named.sku), null, scout.said_text(named.brand)
+    from scout.told_substitution(payload) as told
+    cross join lateral (values (told.from_sku, told.from_brand), (told.to_sku, told.to_brand)) as named (sku, brand)
 $$;
 comment on function scout.said_products is
     'What the items, the combo_basket and the substitution of a payload name: a sku, its category, its brand.';

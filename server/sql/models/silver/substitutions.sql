@@ -28,27 +28,35 @@ begin
         and substitution.source_id = sale.source_id
         and substitution.transaction_key = sale.transaction_key;
 
-    with told as materialized (
+    with said as materialized (
         select
             bronze.raw_id,
             sale.source_id,
             sale.transaction_key,
-            scout.said_substitution(bronze.payload) as said
+            told.occurred as said_occurred,
+            told.from_sku as said_from_sku,
+            told.from_brand as said_from_brand,
+            told.to_sku as said_to_sku,
+            told.to_brand as said_to_brand,
+            told.reason as said_reason
         from scout.bronze_transaction_rows as bronze
+        cross join lateral scout.told_substitution(bronze.payload) as told
         left join scout.silver_transactions as sale using (raw_id)
-        where bronze.load_id = any (loads) or bronze.raw_id = any (again)
+        where (bronze.load_id = any (loads) or bronze.raw_id = any (again))
+            and num_nonnulls(
+                told.occurred, told.from_sku, told.from_brand, told.to_sku, told.to_brand, told.reason
+            ) > 0
     ),
     typed as materialized (
         select
-            told.*,
-            scout.said_boolean(said -> 'occurred') as said_occurred,
-            scout.said_text(said -> 'from_sku') as from_sku,
-            scout.said_text(said -> 'from_brand') as from_brand,
-            scout.said_text(said -> 'to_sku') as to_sku,
-            scout.said_text(said -> 'to_brand') as to_brand,
-            reasons ->> lower(scout.said_text(said -> 'reason')) as reason
-        from told
-        where said <> '{}'
+            said.*,
+            scout.said_boolean(said_occurred) as occurred,
+            scout.said_text(said_from_sku) as from_sku,
+            scout.said_text(said_from_brand) as from_brand,
+            scout.said_text(said_to_sku) as to_sku,
+            scout.said_text(said_to_brand) as to_brand,
+            reasons ->> lower(scout.said_text(said_reason)) as reason
+        from said
     ),
     refused as (
         insert into scout.silver_rejections (raw_id, field, reason)
@@ -56,14 +64,14 @@ begin
         from typed
         cross join lateral (
             values
-                ('occurred', said_occurred is null, 'not true or false'),
-                ('from_sku', from_sku is null, 'not text'),
-                ('from_brand', from_brand is null, 'not text'),
-                ('to_sku', to_sku is null, 'not text'),
-                ('to_brand', to_brand is null, 'not text'),
-                ('reason', reason is null, 'not a known value')
-        ) as field (name, is_untyped, reason)
-        where field.is_untyped and said ->> field.name ~ '\S'
+                ('occurred', said_occurred, occurred is null, 'not true or false'),
+                ('from_sku', said_from_sku, from_sku is null, 'not text'),
+                ('from_brand', said_from_brand, from_brand is null, 'not text'),
+                ('to_sku', said_to_sku, to_sku is null, 'not text'),
+                ('to_brand', said_to_brand, to_brand is null, 'not text'),
+                ('reason', said_reason, reason is null, 'not a known value')
+        ) as field (name, said, is_untyped, reason)
+        where field.is_untyped and btrim(field.said #>> '{}', E' \t\r\n') <> ''
         returning raw_id
     ),
     written as (
@@ -75,8 +83,8 @@ begin
             transaction_key,
             raw_id,
             case
-                when said ->> 'occurred' ~ '\S' then said_occurred
-                -- Null where only one of a pair is said: then it says nothing either way.
+                -- What can't be read is not guessed; where only one of a pair is said, nothing is.
+                when btrim(said_occurred #>> '{}', E' \t\r\n') <> '' then occurred
                 when from_sku <> to_sku or from_brand <> to_brand then true
                 when from_sku = to_sku or from_brand = to_brand then false
             end,
