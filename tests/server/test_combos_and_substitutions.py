@@ -140,7 +140,7 @@ def test_what_of_a_substitution_cannot_be_read_is_refused_field_by_field(
         (None, "a", None, "b", None, None),
     ]
     assert rows(connection, REJECTIONS) == [
-        ("from_sku", "not text"),
+        ("from_sku", "not text, or too long"),
         ("occurred", "not true or false"),
         ("occurred", "not true or false"),
         ("reason", "not a known value"),

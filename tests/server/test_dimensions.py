@@ -1,5 +1,7 @@
 """Stores, devices, products and days: every one that a sale ever named, as the newest sales of now describe it."""
 
+import random
+import string
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from itertools import count, pairwise, permutations
@@ -271,6 +273,35 @@ def test_each_day_of_the_calendar_says_what_day_it_is(pool: ConnectionPool, conn
         week = (iso.year, iso.week, day - timedelta(days=day.weekday()), iso.weekday)
         right.append((day, *month, *week, names[day.weekday()], day.weekday() >= 5))
     assert rows(connection, "select * from scout.dim_date order by day") == right
+
+
+def test_a_name_that_no_index_could_hold_is_refused_and_its_sale_stays(
+    pool: ConnectionPool, connection: psycopg.Connection
+) -> None:
+    """Of 6,000 letters at random, wherever it stands; the longest that is taken fits every index."""
+    letters = random.Random(6)
+    long = "".join(letters.choices(string.ascii_letters, k=6000))
+    longest = "".join(chr(letters.randrange(0x20000, 0x2A000)) for _ in range(200))
+
+    def naming(number: int, name: str) -> Landed:
+        line = {"sku": name, "brand_name": name, "product_category": name}
+        substitution = {"from_sku": name, "to_sku": name}
+        said = {**line, "items": [line], "combo_basket": [line], "substitution_event": substitution}
+        brands = {"asked_brand_id": name, "final_brand_id": name}
+        key = {"transaction_id": longest[:199] + str(number), "store_id": name}
+        return record(number, on(3, number, **said, substitution=brands) | key)
+
+    land(connection, [naming(1, long), naming(2, longest)])
+    run_etl(pool)
+
+    refused = "select field from scout.silver_rejections where reason = 'not text, or too long' order by 1"
+    headers = {"store_id", "sku", "brand_name", "product_category", "from_sku", "to_sku", "from_brand", "to_brand"}
+    items = {"items.sku", "items.brand_name", "items.product_category", "combo_basket.sku"}
+    assert firsts(connection, refused) == sorted(headers | items)
+    assert firsts(connection, "select peso_value from scout.silver_transactions order by seq") == [1, 2]
+    for query in (STORES, BRANDS, CATEGORIES, SKUS):
+        assert firsts(connection, query) == [longest]
+    assert contradictions(pool) == {}
 
 
 def test_a_load_done_again_changes_no_dimension(pool: ConnectionPool, connection: psycopg.Connection) -> None:

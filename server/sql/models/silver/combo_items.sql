@@ -53,7 +53,7 @@ begin
     typed as materialized (
         select
             said.*,
-            scout.said_text(said_sku) as sku,
+            scout.said_name(said_sku) as sku,
             nullif(scout.said_count(said_quantity), 0) as quantity
         from said
     ),
@@ -63,7 +63,7 @@ begin
         from typed
         cross join lateral (
             values
-                ('sku', said_sku, sku is null, 'not text'),
+                ('sku', said_sku, sku is null, 'not text, or too long'),
                 ('quantity', said_quantity, quantity is null, 'not a whole number from 1')
         ) as field (name, said, is_untyped, reason)
         where field.is_untyped and btrim(field.said #>> '{}', E' \t\r\n') <> ''

@@ -51,10 +51,10 @@ begin
         select
             said.*,
             scout.said_boolean(said_occurred) as occurred,
-            scout.said_text(said_from_sku) as from_sku,
-            scout.said_text(said_from_brand) as from_brand,
-            scout.said_text(said_to_sku) as to_sku,
-            scout.said_text(said_to_brand) as to_brand,
+            scout.said_name(said_from_sku) as from_sku,
+            scout.said_name(said_from_brand) as from_brand,
+            scout.said_name(said_to_sku) as to_sku,
+            scout.said_name(said_to_brand) as to_brand,
             reasons ->> lower(scout.said_text(said_reason)) as reason
         from said
     ),
@@ -65,10 +65,10 @@ begin
         cross join lateral (
             values
                 ('occurred', said_occurred, occurred is null, 'not true or false'),
-                ('from_sku', said_from_sku, from_sku is null, 'not text'),
-                ('from_brand', said_from_brand, from_brand is null, 'not text'),
-                ('to_sku', said_to_sku, to_sku is null, 'not text'),
-                ('to_brand', said_to_brand, to_brand is null, 'not text'),
+                ('from_sku', said_from_sku, from_sku is null, 'not text, or too long'),
+                ('from_brand', said_from_brand, from_brand is null, 'not text, or too long'),
+                ('to_sku', said_to_sku, to_sku is null, 'not text, or too long'),
+                ('to_brand', said_to_brand, to_brand is null, 'not text, or too long'),
                 ('reason', said_reason, reason is null, 'not a known value')
         ) as field (name, said, is_untyped, reason)
         where field.is_untyped and btrim(field.said #>> '{}', E' \t\r\n') <> ''
