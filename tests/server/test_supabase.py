@@ -317,7 +317,7 @@ def test_an_unmigrated_project_says_what_it_refuses(owner: psycopg.Connection) -
 WHO = ("anon", "authenticated", "edge_uploader", "service_role", "authenticator", "scout_analyst", "newcomer")
 OURS = ("scout", "scout_bronze", "scout_edge", "scout_gold", "public")
 REACHED = """
-select role, nspname || '.' || name as name, may, may_write
+select role, nspname || '.' || name, may_write
 from unnest(%(roles)s::text[]) as role
 cross join lateral (
     select pronamespace as schema, proname as name, has_function_privilege(role, oid, 'execute') as may,
@@ -357,7 +357,7 @@ end $$
 def reached(connection: psycopg.Connection, *roles: str) -> set[tuple[str, str, bool]]:
     """Each function, table, view and sequence of ours that a role can use: role, name, whether to write."""
     asked = {"roles": list(roles), "schemas": list(OURS)}
-    return {(role, name, may_write) for role, name, _, may_write in connection.execute(REACHED, asked)}
+    return set(connection.execute(REACHED, asked))
 
 
 def for_analysts(connection: psycopg.Connection) -> set[str]:
@@ -405,6 +405,16 @@ def test_what_a_project_gives_to_everybody_by_default_is_taken_back(bare_url: st
             ("edge_uploader", "scout_edge.may_upload", False),
             *(("scout_analyst", name, False) for name in for_analysts(superuser)),
         }
+
+
+def test_what_is_the_projects_own_keeps_its_rights(owner: psycopg.Connection) -> None:
+    """A table and a function that lie beside ours, in a schema that the project opened."""
+    owner.execute("create schema scout; create table scout.notes (text text); grant select on scout.notes to anon")
+    owner.execute("create function scout.own() returns integer language sql return 1")
+    migrate(owner)
+    owner.execute("grant usage on schema scout to anon")
+
+    assert reached(owner, "anon") == {("anon", "scout.notes", False), ("anon", "scout.own", False)}
 
 
 def test_an_analyst_reads_all_of_it(project: psycopg.Connection) -> None:

@@ -180,12 +180,17 @@ begin
         select format('grant select on %s to %s', ours.name, rolname)
         from ours
         join pg_roles on rolname = 'scout_analyst'
-        where is_for_analysts and pg_has_role(owner, 'usage')
+        where is_for_analysts
+            and pg_has_role(owner, 'usage')
+            and not exists (
+                select from aclexplode(privileges) where grantee = pg_roles.oid and privilege_type = 'SELECT'
+            )
         union all
         select format('grant usage on schema %s to %s', nspname, rolname)
         from pg_namespace
         join pg_roles on rolname = 'scout_analyst'
         where nspname in ('scout', 'scout_gold')
+            and not exists (select from aclexplode(nspacl) where grantee = pg_roles.oid and privilege_type = 'USAGE')
     loop
         execute statement;
     end loop;
