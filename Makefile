@@ -17,7 +17,7 @@ ifeq ($(shell command -v systemd-analyze),)
 ELSEWHERE += or analyze
 endif
 
-.PHONY: help demo test test-root test-service test-power test-s3 test-browser test-postgresql-15 bench bench-overload bench-idle bench-gold soak install lint format lock clean
+.PHONY: help demo test test-root test-service test-power test-s3 test-browser test-postgresql-15 bench bench-overload bench-idle bench-gold soak install gold-catalogue lint format lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -95,6 +95,9 @@ lint: $(STAMP)  ## ruff, mypy --strict, import contracts
 format: $(STAMP)  ## what `make lint` wants of the layout
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
+
+gold-catalogue: $(STAMP)  ## docs/gold.md from the comments of the models
+	@$(BIN)/python deploy/gold_catalogue.py
 
 lock:  ## the locked dependencies anew (needs uv)
 	$(UV_LOCK) --extra server --group dev --output-file requirements/dev.txt

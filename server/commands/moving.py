@@ -18,6 +18,7 @@ from server.database import open_pool
 from server.etl import TargetResult, run_etl
 from server.loader import load as load_objects
 from server.loading import Loading
+from server.loop import Loop
 from server.repair import repair
 
 
@@ -46,7 +47,7 @@ def load(
     ):
         if watch:
             step = Loading(pool, opened, lambda: None).step
-            repeat("loader", lambda: say_loaded(step(), as_json, quiet=True), supervisor.LOADER_INTERVAL_S)
+            repeat(Loop("loader", lambda: say_loaded(step(), as_json, quiet=True), supervisor.LOADER_INTERVAL_S))
         else:
             with progress_bar("loading") as progress:
                 summary = load_objects(pool, opened, today=now().date(), day=day, sweep=sweep, progress=progress)
@@ -88,10 +89,14 @@ def import_(
 
 
 def etl(data: Data = None, database_url: DatabaseUrl = None, watch: Watch = False, as_json: AsJson = False) -> None:
-    """Move what bronze received to production, silver and gold. Cost follows the new rows."""
+    """Move what bronze received to production, silver and gold. Cost follows the new rows.
+
+    --watch also refreshes once a day what 'gold refresh' does.
+    """
     with open_pool(find_database(data, database_url, os.environ)) as pool:
         if watch:
-            repeat("etl", lambda: _say_moved(run_etl(pool), as_json, quiet=True), supervisor.ETL_INTERVAL_S)
+            moving = Loop("etl", lambda: _say_moved(run_etl(pool), as_json, quiet=True), supervisor.ETL_INTERVAL_S)
+            repeat(moving, supervisor.gold_loop(pool))
         else:
             _say_moved(run_etl(pool), as_json)
 

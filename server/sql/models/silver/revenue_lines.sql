@@ -24,7 +24,8 @@ select
     item.qty,
     coalesce(item.total_price, 0) as revenue,
     sale.device_id,
-    sale.sold_at
+    sale.sold_at,
+    sale.raw_id
 from sale
 join scout.silver_transaction_items as item using (source_id, transaction_key)
 union all
@@ -41,7 +42,8 @@ select
     sale.units_per_transaction,
     coalesce(sale.peso_value, 0),
     sale.device_id,
-    sale.sold_at
+    sale.sold_at,
+    sale.raw_id
 from sale
 left join itemized using (source_id, transaction_key)
 where itemized.source_id is null
@@ -59,10 +61,12 @@ select
     null,
     coalesce(sale.peso_value, 0) - coalesce(itemized.revenue, 0),
     sale.device_id,
-    sale.sold_at
+    sale.sold_at,
+    sale.raw_id
 from sale
 join itemized using (source_id, transaction_key)
 where coalesce(sale.peso_value, 0) <> coalesce(itemized.revenue, 0);
 comment on view scout.silver_revenue_lines is
     'Where the revenue of each sale came from, in pesos: its items, or the sale itself where it has none. What
      items leave over or exceed is a line called unallocated, with line_number null.';
+comment on column scout.silver_revenue_lines.raw_id is 'Of the sale: one each, so that sales are counted by it.';
