@@ -1,5 +1,6 @@
 """The five tables of scout_gold: kept up to date by what silver touched, they are what all of silver adds up to."""
 
+import json
 import random
 import threading
 from collections import defaultdict
@@ -12,6 +13,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from landing import MORNING, Landed, foreign, land, record
+from programs import scout_server
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 from test_etl import ETL, only, sale, wait_until
@@ -263,11 +265,8 @@ def of_products(counted: list[Row], items: list[Row], dim_sku: list[Row]) -> Ite
     lines = [
         line for one in counted for line in lines_of(one, baskets.get((one["source_id"], one["transaction_key"]), []))
     ]
-    named = {
-        one["sku"]: (one["product_name"], one["product_category"] or "unknown", one["brand_name"] or "unknown")
-        for one in dim_sku
-    }
-    unnamed = (None, "unknown", "unknown")
+    named = {one["sku"]: (one["product_name"], one["product_category"], one["brand_name"]) for one in dim_sku}
+    unnamed = (None, None, None)
     groups = {sku: of for (sku,), of in by(lines, lambda line: line["sku"]).items()}
     for sku, of in groups.items():
         names = named.get(sku, unnamed)
@@ -485,3 +484,21 @@ def test_a_rebuild_mends_what_somebody_changed(pool: ConnectionPool, connection:
     assert broken == {"product_days", "scout_gold_product_insights", "scout_gold_store_rankings"}
     assert rows(connection) == expected(connection)
     assert only(connection, "select count(*) from scout_gold.product_insights") == 1
+
+
+def test_the_command_rebuilds_and_says_how_many_rows(database_url: str, connection: psycopg.Connection) -> None:
+    """In words and as JSON, also what was in silver before the tables were."""
+    land(connection, [record(number, sale(number)) for number in (1, 2)])
+    connection.execute(ETL.encode())
+    connection.execute("delete from scout_gold.daily_transactions")
+
+    words = scout_server("gold", "rebuild", "--database-url", database_url)
+    printed = scout_server("gold", "rebuild", "--database-url", database_url, "--json")
+
+    assert (words.returncode, printed.returncode) == (0, 0)
+    assert "scout_gold.daily_transactions: 1 rows" in words.stdout.splitlines()
+    assert {result["target"]: result["written"] for result in json.loads(printed.stdout)} == {
+        "scout.product_days": 1,
+        **{f"scout_gold.{table}": 1 for table in TABLES},
+    }
+    assert rows(connection) == expected(connection)

@@ -15,8 +15,8 @@ expected as (
     select
         sku,
         product_name,
-        coalesce(product_category, 'unknown') as product_category,
-        coalesce(brand_name, 'unknown') as brand_name,
+        product_category,
+        brand_name,
         transactions,
         quantity,
         revenue,
@@ -25,7 +25,7 @@ expected as (
         last_day,
         round(100 * revenue / nullif(sum(revenue) over (), 0), 2) as revenue_percent,
         rank() over (order by revenue desc) as revenue_rank,
-        rank() over (partition by coalesce(product_category, 'unknown') order by revenue desc) as category_rank
+        rank() over (partition by product_category order by revenue desc) as category_rank
     from summed
     left join scout.dim_sku using (sku)
 )

@@ -195,8 +195,8 @@ comment on column scout_gold.store_rankings.region_rank is 'The same within its 
 create table scout_gold.product_insights (
     sku text primary key,
     product_name text,
-    product_category text not null,
-    brand_name text not null,
+    product_category text,
+    brand_name text,
     transactions bigint not null,
     quantity numeric(24, 4),
     revenue numeric(24, 2) not null,
@@ -211,7 +211,8 @@ comment on table scout_gold.product_insights is
     'What each product sold over all days. One row per sku; `unknown` for items whose sku nobody knows, and
      `unallocated` for what items leave over or exceed: together they are the revenue of all sales with a day. Pesos and
      the till''s quantity units; voided sales and sales without a day are left out.';
-comment on column scout_gold.product_insights.product_category is 'Of scout.dim_sku; `unknown` where it names none.';
+comment on column scout_gold.product_insights.product_name is
+    'As scout.dim_sku describes the sku, as are product_category and brand_name; null where nobody did.';
 comment on column scout_gold.product_insights.quantity is 'Null where no till ever said one.';
 comment on column scout_gold.product_insights.average_price is 'Pesos for one; null where the quantity is null or 0.';
 comment on column scout_gold.product_insights.first_day is 'First business day with a sale of it.';

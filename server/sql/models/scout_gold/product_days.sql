@@ -22,7 +22,7 @@ begin
         cross join lateral (
             select
                 line.sku,
-                count(distinct (line.source_id, line.transaction_key)) as transactions,
+                count(distinct line.raw_id) as transactions,
                 sum(line.qty) as quantity,
                 sum(line.revenue) as revenue
             from scout.silver_revenue_lines as line

@@ -49,8 +49,8 @@ begin
             select
                 sku,
                 dim.product_name,
-                coalesce(dim.product_category, 'unknown') as product_category,
-                coalesce(dim.brand_name, 'unknown') as brand_name,
+                dim.product_category,
+                dim.brand_name,
                 transactions,
                 quantity,
                 revenue,
@@ -59,8 +59,7 @@ begin
                 last_day,
                 round(100 * revenue / nullif(sum(revenue) over (), 0), 2) as revenue_percent,
                 rank() over (order by revenue desc) as revenue_rank,
-                rank() over (partition by coalesce(dim.product_category, 'unknown') order by revenue desc)
-                    as category_rank
+                rank() over (partition by dim.product_category order by revenue desc) as category_rank
             from standing
             left join scout.dim_sku as dim using (sku)
         ),

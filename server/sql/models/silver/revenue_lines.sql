@@ -20,7 +20,8 @@ select
     item.qty,
     coalesce(item.total_price, 0) as revenue,
     sale.device_id,
-    sale.sold_at
+    sale.sold_at,
+    sale.raw_id
 from sale
 join scout.silver_transaction_items as item using (source_id, transaction_key)
 union all
@@ -37,7 +38,8 @@ select
     sale.units_per_transaction,
     coalesce(sale.peso_value, 0),
     sale.device_id,
-    sale.sold_at
+    sale.sold_at,
+    sale.raw_id
 from sale
 where not exists (
     select
@@ -58,12 +60,21 @@ select
     null,
     coalesce(sale.peso_value, 0) - coalesce(sum(item.total_price), 0),
     sale.device_id,
-    sale.sold_at
+    sale.sold_at,
+    sale.raw_id
 from sale
 join scout.silver_transaction_items as item using (source_id, transaction_key)
 group by
-    source_id, transaction_key, sale.store_id, sale.business_day, sale.peso_value, sale.device_id, sale.sold_at
+    source_id,
+    transaction_key,
+    sale.store_id,
+    sale.business_day,
+    sale.peso_value,
+    sale.device_id,
+    sale.sold_at,
+    sale.raw_id
 having coalesce(sale.peso_value, 0) <> coalesce(sum(item.total_price), 0);
 comment on view scout.silver_revenue_lines is
     'Where the revenue of each sale came from, in pesos: its items, or the sale itself where it has none. What
      items leave over or exceed is a line called unallocated, with line_number null.';
+comment on column scout.silver_revenue_lines.raw_id is 'Of the sale: one each, so that sales are counted by it.';
