@@ -23,6 +23,7 @@ TARGETS = [
     "scout.silver_transactions",
     "scout.silver_transaction_items",
     "scout_gold.daily_transactions",
+    "scout.store_days",
     "scout_gold.weekly_performance",
     "scout_gold.monthly_trends",
     "scout_gold.store_rankings",
@@ -108,7 +109,7 @@ def test_each_run_says_what_it_did_to_each_target(pool: ConnectionPool, connecti
     assert TARGETS == [result.target for result in first] == [result.target for result in second]
     assert [(result.read, result.written, result.already_there, result.refused) for result in first] == [
         (2, 2, 0, 0)
-    ] * 3 + [(2, 2, 0, 1), (2, 2, 0, 0)] + [(1, 1, 0, 0)] * 4 + [(4, 4, 0, 0)] * 2
+    ] * 3 + [(2, 2, 0, 1), (2, 2, 0, 0)] + [(1, 1, 0, 0)] * 5 + [(4, 4, 0, 0)] * 2
     assert {0} == {
         count
         for result in second

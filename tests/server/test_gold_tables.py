@@ -498,6 +498,7 @@ def test_the_command_rebuilds_and_says_how_many_rows(database_url: str, connecti
     assert (words.returncode, printed.returncode) == (0, 0)
     assert "scout_gold.daily_transactions: 1 rows" in words.stdout.splitlines()
     assert {result["target"]: result["written"] for result in json.loads(printed.stdout)} == {
+        "scout.store_days": 1,
         "scout.product_days": 1,
         **{f"scout_gold.{table}": 1 for table in TABLES},
     }

@@ -12,9 +12,8 @@ create table scout.groups_due (
     member text not null
 );
 comment on table scout.groups_due is
-    'One row or more per group of a table of gold that is to be recomputed from silver; the ETL''s step of that table
-     removes them. Whoever changes sales only adds rows, so nobody waits for anybody.';
-comment on column scout.groups_due.target is 'The table: one of scout_gold, or scout.product_days.';
+    'One row or more per group of a table of gold that is to be recomputed; the ETL''s step of that table removes them. Whoever changes sales only adds rows, so nobody waits for anybody.';
+comment on column scout.groups_due.target is 'The table: one of scout_gold, scout.store_days or scout.product_days.';
 comment on column scout.groups_due.day is 'The group''s day, or the first of its week or month; null for store_rankings.';
 comment on column scout.groups_due.member is 'The group''s device or store.';
 
@@ -27,17 +26,13 @@ as $$
         values
             ('daily_transactions', business_day, coalesce(device_id, 'unknown')),
             ('product_days', business_day, coalesce(device_id, 'unknown')),
-            (
-                'weekly_performance', date_trunc('week', business_day::timestamp)::date, coalesce(store_id, 'unknown')
-            ),
-            (
-                'monthly_trends', date_trunc('month', business_day::timestamp)::date, coalesce(store_id, 'unknown')
-            )
+            ('store_days', business_day, coalesce(store_id, 'unknown'))
     ) as touched (target, day, member)
     where touched.day is not null
 $$;
 comment on function scout.groups_of is
-    'The groups of scout_gold''s tables that a sale of that day, device and store belongs to; none without a day.';
+    'The groups that a sale of that day, device and store is added up in, of the tables that read silver; none without a
+     day.';
 
 create function scout.note_sales() returns trigger
 language plpgsql
@@ -219,6 +214,21 @@ comment on column scout_gold.product_insights.first_day is 'First business day w
 comment on column scout_gold.product_insights.revenue_percent is 'Of the revenue of all products.';
 comment on column scout_gold.product_insights.revenue_rank is 'By revenue, 1 is the best; equals share a rank.';
 comment on column scout_gold.product_insights.category_rank is 'The same within its category.';
+
+create table scout.store_days (
+    store_id text not null,
+    business_day date not null,
+    transactions bigint not null,
+    revenue numeric(24, 2) not null,
+    units bigint not null,
+    customers text[] not null,
+    primary key (store_id, business_day)
+);
+comment on table scout.store_days is
+    'One row per store and business day with sales: what the weeks and months of scout_gold add up, so that a sale costs
+     them a month of days and not a month of sales. Pesos and units; voided sales are left out.';
+comment on column scout.store_days.customers is
+    'Each customer_id of the day once: those of a week or month are different customers, and can''t be added up.';
 
 create table scout.product_days (
     business_day date not null,

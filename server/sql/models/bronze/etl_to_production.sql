@@ -28,6 +28,7 @@ declare
         'scout.refresh_silver_transactions',
         'scout.refresh_silver_transaction_items',
         'scout_gold.refresh_daily_transactions',
+        'scout.refresh_store_days',
         'scout_gold.refresh_weekly_performance',
         'scout_gold.refresh_monthly_trends',
         'scout_gold.refresh_store_rankings',

@@ -1,6 +1,6 @@
--- Step of the ETL. Grain: one row per month and store with sales. Reads scout.silver_transactions, of the stores' months
--- that are due only. What compares a store with the others, or with its month before, is derived from the stored sums
--- of the months that are due and those after them.
+-- Step of the ETL, after store_days. Grain: one row per month and store with sales. Reads scout.store_days, of the
+-- stores' months that are due only. What compares a store with the others, or with its month before, is derived from
+-- the stored sums of the months that are due and those after them.
 create or replace function scout_gold.refresh_monthly_trends(loads bigint[])
 returns setof scout_bronze.step_result
 language plpgsql
@@ -14,21 +14,27 @@ begin
     ),
     -- A sum without `group by` is one row also where nothing is left to add up.
     summed as materialized (
-        select due.month, due.store_id, sales.*
+        select due.month, due.store_id, transactions, revenue, units, customers, days
         from (select distinct month, store_id from due) as due
         cross join lateral (
             select
-                count(*) as transactions,
-                coalesce(sum(peso_value), 0)::numeric(24, 2) as revenue,
-                coalesce(sum(units_per_transaction), 0) as units,
-                count(distinct customer_id) as customers,
-                count(distinct business_day) as days
-            from scout.silver_transactions as sale
-            where coalesce(sale.store_id, 'unknown') = due.store_id
-                and sale.business_day >= due.month
-                and sale.business_day < due.month + interval '1 month'
-                and sale.status is distinct from 'void'
-        ) as sales
+                coalesce(sum(transactions), 0)::bigint as transactions,
+                sum(revenue) as revenue,
+                sum(units)::bigint as units,
+                count(*) as days
+            from scout.store_days as day
+            where day.store_id = due.store_id
+                and day.business_day >= due.month
+                and day.business_day < due.month + interval '1 month'
+        ) as all_days
+        cross join lateral (
+            select count(distinct customer.id) as customers
+            from scout.store_days as day
+            cross join unnest(day.customers) as customer (id)
+            where day.store_id = due.store_id
+                and day.business_day >= due.month
+                and day.business_day < due.month + interval '1 month'
+        ) as visits
     ),
     shown as materialized (
         select month from due union select (month + interval '1 month')::date from due

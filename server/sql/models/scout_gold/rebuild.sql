@@ -7,6 +7,7 @@ declare
     -- In the ETL's order.
     steps constant text[] := array[
         'scout_gold.refresh_daily_transactions',
+        'scout.refresh_store_days',
         'scout_gold.refresh_weekly_performance',
         'scout_gold.refresh_monthly_trends',
         'scout_gold.refresh_store_rankings',
@@ -27,6 +28,7 @@ begin
     delete from scout_gold.monthly_trends;
     delete from scout_gold.store_rankings;
     delete from scout_gold.product_insights;
+    delete from scout.store_days;
     delete from scout.product_days;
     delete from scout.product_growth;
     delete from scout.groups_due;
