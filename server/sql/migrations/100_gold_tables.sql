@@ -195,7 +195,7 @@ create table scout_gold.product_insights (
     transactions bigint not null,
     quantity numeric(24, 4),
     revenue numeric(24, 2) not null,
-    average_price numeric(24, 4),
+    average_price numeric,
     first_day date not null,
     last_day date not null,
     revenue_percent numeric,
