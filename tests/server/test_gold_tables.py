@@ -2,11 +2,14 @@
 
 import json
 import random
+import re
+import shutil
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, timedelta, timezone
 from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -18,10 +21,13 @@ from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 from test_etl import ETL, only, sale, wait_until
 
+from server.database import SQL
 from server.etl import run_checks, run_etl
+from server.schema import migrate
 
 TABLES = ("daily_transactions", "weekly_performance", "monthly_trends", "store_rankings", "product_insights")
 MANILA = timezone(timedelta(hours=8))
+GOLD_STEP = re.compile(r"'(scout_gold\.\w+|scout\.refresh_(store|product)_days)'")
 DEVICES = ("pi-1", "pi-2", "pi-3")
 MEDDLING = (
     # A boot is measured, or measured again.
@@ -297,7 +303,8 @@ class History:
 
     def version(self) -> Landed:
         """Tell of a sale, new or known: each time another day, store, device, amount, basket or fate."""
-        chance, number = self.chance, self.seqs = self.chance, self.seqs + 1
+        self.seqs += 1
+        chance, number = self.chance, self.seqs
         said = {
             "transaction_id": f"t-{chance.randint(1, 12)}",
             "store_id": chance.choice(["101", "102", "103", None]),
@@ -503,3 +510,30 @@ def test_the_command_rebuilds_and_says_how_many_rows(database_url: str, connecti
         **{f"scout_gold.{table}": 1 for table in TABLES},
     }
     assert rows(connection) == expected(connection)
+
+
+def without_tables(folder: Path) -> Path:
+    """Copy the SQL files as they were before these tables."""
+    shutil.copytree(SQL, folder)
+    shutil.rmtree(folder / "models" / "scout_gold")
+    (folder / "migrations" / "100_gold_tables.sql").unlink()
+    etl = folder / "models" / "bronze" / "etl_to_production.sql"
+    kept = [line for line in etl.read_text().splitlines() if not GOLD_STEP.search(line)]
+    etl.write_text(re.sub(r",(\s*\];)", r"\1", "\n".join(kept)))
+    return folder
+
+
+def test_the_sales_that_a_database_holds_already_are_in_the_tables_after_the_next_run(
+    empty_database_url: str, tmp_path: Path
+) -> None:
+    """Which needs no load: the migration makes all of it due."""
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        migrate(connection, without_tables(tmp_path / "sql"))
+        land(connection, [record(number, sale(number, store_id=str(number % 3))) for number in range(1, 8)])
+        connection.execute(ETL.encode())
+        applied = migrate(connection)
+        connection.execute(ETL.encode())
+
+        assert "100_gold_tables" in applied
+        assert len(rows(connection)["store_rankings"]) == 3
+        assert rows(connection) == expected(connection)

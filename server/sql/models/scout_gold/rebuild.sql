@@ -2,6 +2,8 @@
 create or replace function scout_gold.rebuild()
 returns setof scout_bronze.step_result
 language plpgsql
+set jit = off
+set work_mem = '64MB'
 as $$
 declare
     -- In the ETL's order.
