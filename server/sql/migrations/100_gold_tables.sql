@@ -12,7 +12,8 @@ create table scout.groups_due (
     member text not null
 );
 comment on table scout.groups_due is
-    'One row or more per group of a table of gold that is to be recomputed; the ETL''s step of that table removes them. Whoever changes sales only adds rows, so nobody waits for anybody.';
+    'One row or more per group of a table of gold that is to be recomputed; the ETL''s step of that table removes them.
+     Whoever changes sales only adds rows, so nobody waits for anybody.';
 comment on column scout.groups_due.target is 'The table: one of scout_gold, scout.store_days or scout.product_days.';
 comment on column scout.groups_due.day is 'The group''s day, or the first of its week or month; null for store_rankings.';
 comment on column scout.groups_due.member is 'The group''s device or store.';
