@@ -1,4 +1,5 @@
--- Bronze to silver and to gold's tables, incremental: moves what loaders committed, types it, and forgets the loads it moved.
+-- Bronze to silver and gold's tables, incremental: moves what loaders committed, types it, adds it up, and forgets
+-- the loads it moved.
 --
 -- May be relied on: safe to run twice at once, while loaders commit, and after a crash at any statement: all of
 -- one call is one transaction, and a load is work until the transaction that moved it has committed. A load

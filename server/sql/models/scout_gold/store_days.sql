@@ -1,5 +1,5 @@
--- Step of the ETL. Grain: one row per store and business day with sales. Reads scout.silver_transactions, of the
--- stores' days that are due only. Makes the weeks and months due in which a day changed.
+-- Step of the ETL. Grain: one row per store and business day with sales. Reads scout.silver_sales, of the stores' days
+-- that are due only. Makes the weeks and months due in which a day changed.
 create or replace function scout.refresh_store_days(loads bigint[])
 returns setof scout_bronze.step_result
 language plpgsql
@@ -18,13 +18,12 @@ begin
         cross join lateral (
             select
                 count(*) as transactions,
-                coalesce(sum(peso_value), 0) as revenue,
+                coalesce(sum(revenue), 0) as revenue,
                 coalesce(sum(units_per_transaction), 0) as units,
                 coalesce(array_agg(distinct customer_id) filter (where customer_id is not null), '{}') as customers
-            from scout.silver_transactions as sale
+            from scout.silver_sales as sale
             where coalesce(sale.store_id, 'unknown') = due.store_id
                 and sale.business_day = due.business_day
-                and sale.status is distinct from 'void'
         ) as sales
     ),
     removed as (
