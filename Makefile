@@ -17,7 +17,7 @@ ifeq ($(shell command -v systemd-analyze),)
 ELSEWHERE += or analyze
 endif
 
-.PHONY: help demo test test-root test-service test-power test-s3 test-browser test-postgresql-15 bench bench-overload bench-idle bench-gold soak install gold-catalogue lint format lock clean
+.PHONY: help demo test test-root test-service test-power test-s3 test-browser test-postgresql-15 bench bench-overload bench-idle bench-increment bench-gold soak install gold-catalogue lint format lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -69,6 +69,9 @@ test-power: $(STAMP)  ## a hundred power cuts under load, and the controls (root
 bench: $(STAMP)  ## the ingest endpoint at 200 sales a second; finding new objects beside a million loaded ones
 	@$(BIN)/python bench/ingest.py
 	@$(BIN)/python bench/ledger_size.py
+
+bench-increment: $(STAMP)  ## 10,000 sales from landing to gold, beside 100,000 and beside 2,000,000 (half an hour)
+	@$(BIN)/python bench/increment.py
 
 bench-overload: $(STAMP)  ## twice what the server can take, for a minute
 	@SCOUT_TEST_OVERLOAD_S=60 $(BIN)/python -m pytest --quiet --capture=no tests/server/test_overload.py -k twice

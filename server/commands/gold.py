@@ -1,4 +1,4 @@
-"""`gold`: what analysts read, and what is refreshed of it."""
+"""`gold`: what analysts read, and what is refreshed or made anew of it."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from server import gold
 from server.commands.options import AsJson, Data, DatabaseUrl
 from server.config import find_database
 from server.database import open_pool
+from server.etl import rebuild_gold
 
 app = typer.Typer(help="What analysts read.", no_args_is_help=True)
 
@@ -51,6 +52,22 @@ def refresh(data: Data = None, database_url: DatabaseUrl = None, as_json: AsJson
         if as_json
         else f"scout.gold_basket_patterns: {done.rows:,} pairs, counted in {done.took_s:.1f} s"
     )
+
+
+@app.command()
+def rebuild(data: Data = None, database_url: DatabaseUrl = None, as_json: AsJson = False) -> None:
+    """Make the five tables of scout_gold anew from silver, after somebody changed them by hand.
+
+    They keep themselves up to date: this gives the same rows. The ETL waits meanwhile, a minute for every million
+    sales or so; readers see what was there before.
+    """
+    with open_pool(find_database(data, database_url, os.environ)) as pool:
+        results = rebuild_gold(pool)
+    if as_json:
+        typer.echo(json.dumps([asdict(result) for result in results]))
+        return
+    for result in results:
+        typer.echo(f"{result.target}: {result.written:,} rows")
 
 
 def _say(relation: gold.Relation) -> None:

@@ -43,6 +43,7 @@ def test_every_clash_is_listed_and_nothing_is_changed(old: psycopg.Connection) -
     assert lines[1].startswith("  table scout.silver_transactions (id bigint, store_id bigint, payment_method ")
     assert lines[2:-1] == [
         "  table scout.dim_store (id bigint, name text)",
+        "  view scout_gold.daily_transactions (transactions bigint)",
         "  materialized view scout.gold_txn_daily (transactions bigint)",
     ]
     assert "--move-aside" in lines[-1]
@@ -54,7 +55,8 @@ def test_what_is_in_the_way_is_moved_with_all_that_it_holds(old: psycopg.Connect
     migrate(old, move_aside=True)
 
     assert value(old, "select peso_value from scout_before.silver_transactions") == 150.50
-    assert value(old, "select transactions from scout_gold.daily_transactions") == 1
+    assert value(old, "select transactions from scout_before.daily_transactions") == 1
+    assert value(old, "select count(*) from scout_gold.daily_transactions") == 0
     assert value(old, "select count(*) from scout.silver_transactions") == 0
     assert value(old, "select count(*) from scout.gold_txn_daily") == 0
     assert migrate(old) == ()

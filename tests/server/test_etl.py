@@ -30,6 +30,13 @@ TARGETS = [
     "scout.dim_category",
     "scout.dim_sku",
     "scout.dim_date",
+    "scout_gold.daily_transactions",
+    "scout.store_days",
+    "scout_gold.weekly_performance",
+    "scout_gold.monthly_trends",
+    "scout_gold.store_rankings",
+    "scout.product_days",
+    "scout_gold.product_insights",
 ]
 ETL = "select * from scout_bronze.etl_to_production();"
 COUNTS = """
@@ -113,7 +120,7 @@ def test_each_run_says_what_it_did_to_each_target(pool: ConnectionPool, connecti
     ] * 3 + [(2, 2, 0, 1), (2, 2, 0, 0)] + [(0, 0, 0, 0)] * 2 + [(1, 1, 0, 0)] * 2 + [(0, 0, 0, 0)] * 2 + [
         (2, 2, 0, 0),
         (1, 1, 0, 0),
-    ]
+    ] + [(1, 1, 0, 0)] * 5 + [(4, 4, 0, 0)] * 2
     assert {0} == {
         count
         for result in second

@@ -1,4 +1,5 @@
--- Bronze to silver, incremental: moves what loaders committed, types it, and forgets the loads it moved.
+-- Bronze to silver and gold's tables, incremental: moves what loaders committed, types it, adds it up, and forgets
+-- the loads it moved.
 --
 -- May be relied on: safe to run twice at once, while loaders commit, and after a crash at any statement: all of
 -- one call is one transaction, and a load is work until the transaction that moved it has committed. A load
@@ -34,7 +35,14 @@ declare
         'scout.refresh_dim_brand',
         'scout.refresh_dim_category',
         'scout.refresh_dim_sku',
-        'scout.refresh_dim_date'
+        'scout.refresh_dim_date',
+        'scout_gold.refresh_daily_transactions',
+        'scout.refresh_store_days',
+        'scout_gold.refresh_weekly_performance',
+        'scout_gold.refresh_monthly_trends',
+        'scout_gold.refresh_store_rankings',
+        'scout.refresh_product_days',
+        'scout_gold.refresh_product_insights'
     ];
     -- A call is one transaction: bounded, so that others see its rows soon and a crash costs little.
     rows_max constant bigint := 20000;
