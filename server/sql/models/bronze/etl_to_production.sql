@@ -26,7 +26,8 @@ declare
         'scout_bronze.find_forks',
         'scout.refresh_silver_edge_events',
         'scout.refresh_silver_transactions',
-        'scout.refresh_silver_transaction_items'
+        'scout.refresh_silver_transaction_items',
+        'scout_bronze.measure_lags'  -- the last one: it looks at the clock
     ];
     -- A call is one transaction: bounded, so that others see its rows soon and a crash costs little.
     rows_max constant bigint := 20000;
