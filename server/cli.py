@@ -13,7 +13,7 @@ import psycopg
 import structlog
 import typer
 
-from server.commands import audit, database, devices, files, gold, moving, quarantine, running, tokens
+from server.commands import audit, database, devices, files, gold, moving, pruning, quarantine, running, tokens
 from server.errors import ServerError
 
 EXIT_USAGE = 64
@@ -37,6 +37,7 @@ app.command(name="after-restore")(database.after_restore)
 app.command()(database.status)
 app.command(name="import")(moving.import_)
 app.command()(moving.etl)
+app.command()(pruning.prune)
 app.command()(audit.audit)
 app.add_typer(audit.app, name="gaps")
 app.add_typer(files.app, name="files")

@@ -475,6 +475,7 @@ WRONGS = {
     "production": "delete from scout.bronze_edge_raw where seq = 1",
     "production_agreement": "delete from scout.bronze_transactions_raw where seq = 1",
     "forks": "delete from scout_bronze.forks",
+    "retired": "insert into scout_bronze.retired values ('pi-1', '00000000000000aa', '{[99,99]}')",
     "silver_edge_events": "delete from scout.silver_edge_events where seq = 1",
     "silver_transactions": "delete from scout.silver_transactions where seq = 2",
     "silver_transaction_versions": "update scout.silver_transactions set voided_at = now()",

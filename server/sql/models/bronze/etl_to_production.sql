@@ -42,7 +42,8 @@ declare
         'scout_gold.refresh_monthly_trends',
         'scout_gold.refresh_store_rankings',
         'scout.refresh_product_days',
-        'scout_gold.refresh_product_insights'
+        'scout_gold.refresh_product_insights',
+        'scout_bronze.measure_lags'  -- the last one: it looks at the clock
     ];
     -- A call is one transaction: bounded, so that others see its rows soon and a crash costs little.
     rows_max constant bigint := 20000;
