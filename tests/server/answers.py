@@ -120,7 +120,7 @@ def _record_line(n: int, row: Landed, sources: Mapping[str, str]) -> str:
 
 
 def _told_answer(database: duckdb.DuckDBPyConnection, name: str) -> Answer:
-    cursor = database.execute(f"select * from {name}")
+    cursor = database.execute(f"from {name}")
     columns = tuple(column[0] for column in cursor.description or ())
     return Answer(columns, Counter(tuple(map(_rounded, row)) for row in cursor.fetchall()))
 

@@ -7,13 +7,14 @@ moved, a product renamed, stores in other zones, and texts that nobody can read.
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from landing import Landed, json_text
 from sales import OPENING, PRODUCTS, sales
 
@@ -26,6 +27,8 @@ TWO_DEVICES = ("101", "202", "301")
 REGIONS_OF_OTHERS = {"NCR": "Metro Manila", "Region VII": "Central Visayas"}
 UNREADABLE = ("{broken", "[1]", r'{"transaction_id":"t","note":"\u0000"}')
 EPOCH = "00000000000000bb"
+
+LEFT_OUT = object()
 
 Sale = dict[str, Any]
 
@@ -58,20 +61,27 @@ def _taken(chance: random.Random, sale: Sale, said: list[Sale]) -> Iterator[Land
             seq=0,
             id=_uuid(chance),
             captured_at=at + timedelta(minutes=1, days=days),
-            claimed_device_id="pi-9" if chance.random() < 0.005 else None,
+            claimed_device_id=_claimed(version, device_id),
         )
         for days, version in enumerate(said)
     ]
     fate = chance.random()
     if fate < 0.01:
-        yield replace(versions[0], payload=chance.choice(UNREADABLE))
+        yield replace(versions[0], payload=chance.choice(UNREADABLE), claimed_device_id=None)
     elif fate < 0.03:
         foreign = said[0] if chance.random() < 0.5 else {n: v for n, v in said[0].items() if n != "timestamp"}
         yield replace(versions[0], payload=json_text(foreign), epoch=None, seq=None, captured_at=None)
     else:
         yield from versions
         if fate < 0.04 and sale["store_id"] in TWO_DEVICES:
-            yield replace(versions[0], device_id=f"pi-{sale['store_id']}-c", id=_uuid(chance))
+            other = f"pi-{sale['store_id']}-c"
+            claimed = _claimed(said[0], other)
+            yield replace(versions[0], device_id=other, id=_uuid(chance), claimed_device_id=claimed)
+
+
+def _claimed(said: Sale, device_id: str) -> str | None:
+    """Return the device that the till names, where another one delivered."""
+    return said["device_id"] if said.get("device_id") not in (None, device_id) else None
 
 
 def _device(chance: random.Random, store_id: str) -> str:
@@ -103,33 +113,31 @@ def _happen(chance: random.Random, sale: Sale) -> None:
 
 def _said(chance: random.Random, sale: Sale) -> Sale:
     """Return what the till says of the sale: in one of three dialects, and not always all of it."""
-    said = dict(sale)
-    fate = chance.random()
-    if fate < 0.03:
-        said.pop("items", None)
-    elif fate < 0.06:
-        said["peso_value"] += Decimal(chance.choice(("-0.01", "0.05", "10.00")))
-    elif fate < 0.07:
-        said["peso_value"] = chance.choice((None, "unpriced"))
-    elif fate < 0.08:
-        said["store_id"] = None
-    elif fate < 0.09:
-        said["gender"] = "unasked"
-        said["units_per_transaction"] = "some"
-    elif fate < 0.10:
-        del said["timestamp"]
-    elif fate < 0.11 and said.get("items"):
-        said["items"] = [said["items"][0] | {"sku": None, "qty": "a few"}, *said["items"][1:]]
-    elif fate < 0.12:
-        said["peso_value"] = str(said["peso_value"])
-    elif fate < 0.13:
-        said["payment_method"] = "Card"
+    said = {name: value for name, value in (sale | _flaw(chance, sale)).items() if value is not LEFT_OUT}
     dialect = chance.random()
     if dialect < 0.10:
         return _second_dialect(chance, said)
     if dialect < 0.15 and "timestamp" in said:
         return _third_dialect(said)
     return said
+
+
+def _flaw(chance: random.Random, sale: Sale) -> Sale:
+    """Return what the till leaves out, gets wrong or writes in an odd way; of most sales nothing."""
+    value, (first, *others) = sale["peso_value"], sale.get("items") or [{}]
+    flaws = [
+        *[{"items": LEFT_OUT}] * 3,
+        *[{"peso_value": value + Decimal(off)} for off in ("-0.01", "0.05", "10.00")],
+        {"peso_value": chance.choice((None, "unpriced"))},
+        {"peso_value": str(value)},
+        {"store_id": None},
+        {"timestamp": LEFT_OUT},
+        {"gender": "unasked", "units_per_transaction": "some"},
+        {"items": [first | {"sku": None, "qty": "a few"}, *others] if first else None},
+        {"payment_method": "Card"},
+    ]
+    place = chance.randrange(100)
+    return flaws[place] if place < len(flaws) else {}
 
 
 def _second_dialect(chance: random.Random, sale: Sale) -> Sale:
@@ -181,3 +189,13 @@ def _corrected(chance: random.Random, sale: Sale) -> Sale:
 
 def _uuid(chance: random.Random) -> UUID:
     return UUID(int=chance.getrandbits(128), version=4)
+
+
+def set_zones(connection: psycopg.Connection, zones: Mapping[str, str]) -> None:
+    """Set by hand where the clocks of some stores stand, as an operator does, before or after their first sale."""
+    for store_id, time_zone in zones.items():
+        connection.execute(
+            "insert into scout.dim_store (store_id, time_zone) values (%s, %s)"
+            " on conflict (store_id) do update set time_zone = excluded.time_zone",
+            (store_id, time_zone),
+        )

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from answers import Answer, Answers, found, told
+from answers import Answer, Answers, assert_same, found, told
 from landing import Landed, foreign, json_text, land, record
 from psycopg_pool import ConnectionPool
 
@@ -90,9 +90,5 @@ def test_gold_agrees_with_every_answer_written_by_hand(pool: ConnectionPool, con
     land(connection, records())
     run_etl(pool)
 
-    gold = as_text(found(connection))
-
-    assert sorted(gold) == sorted(written())
-    for name, answer in written().items():
-        assert gold[name] == answer, name
+    assert_same(as_text(found(connection)), written())
     assert {0} == {result.contradictions for result in run_checks(pool)}

@@ -49,7 +49,13 @@ select
         }]
     }') as said
 from (
-    select *, case when json_type(try_cast(payload as json)) = 'OBJECT' then payload::json end as object from record
+    select
+        *,
+        -- A text that holds \u0000 is kept, and can't be queried.
+        case when json_type(try_cast(payload as json)) = 'OBJECT' and not contains(payload, '\u0000')
+            then payload::json
+        end as object
+    from record
 ) as record;
 
 create table version as

@@ -109,6 +109,14 @@ split as (
     join itemized using (n)
     where paid <> revenue
 )
-select split.*, sale.store, sale.store_id, sale.business_day
+select
+    split.*,
+    sale.store,
+    sale.store_id,
+    sale.business_day,
+    product.product_name as named,
+    coalesce(product.product_category, 'unknown') as named_category,
+    coalesce(product.brand_name, 'unknown') as named_brand
 from split
-join sale using (n);
+join sale using (n)
+left join product on product.sku = split.sku;

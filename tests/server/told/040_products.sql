@@ -14,10 +14,10 @@ group by product_category;
 
 create view scout.gold_product_performance as
 select
-    line.sku,
-    any_value(product.product_name) as product_name,
-    any_value(product.product_category) as product_category,
-    any_value(product.brand_name) as brand_name,
+    sku,
+    any_value(named) as product_name,
+    any_value(named_category) as product_category,
+    any_value(named_brand) as brand_name,
     count(distinct n) as transactions,
     sum(qty) as quantity,
     sum(revenue) as revenue,
@@ -27,22 +27,20 @@ select
     max(business_day) as last_day,
     rank() over (order by sum(revenue) desc) as revenue_rank
 from line
-left join product using (sku)
-group by line.sku;
+group by sku;
 
 create view scout.gold_sku_performance as
 select
     store as store_id,
-    line.sku,
-    any_value(product.product_name) as product_name,
+    sku,
+    any_value(named) as product_name,
     count(distinct n) as transactions,
     sum(qty) as quantity,
     sum(revenue) as revenue,
     percent(sum(revenue), sum(sum(revenue)) over (partition by store)) as store_revenue_percent,
     rank() over (partition by store order by sum(revenue) desc) as store_rank
 from line
-left join product using (sku)
-group by store, line.sku;
+group by store, sku;
 
 create view scout.gold_brand_performance as
 select
@@ -289,7 +287,7 @@ measured (measure, field, rows, of_sales) as (
     union all
     select 'voided_sales', '', count(*), true from void
     union all
-    select 'earlier_versions', '', count(*), true from version where age > 1
+    select 'earlier_versions', '', count(*), false from version where age > 1
     union all
     select 'sales_without_time', '', count(*), true from sale where sold_at is null
     union all

@@ -86,10 +86,10 @@ group by store;
 
 create view scout_gold.product_insights as
 select
-    line.sku,
-    any_value(product.product_name) as product_name,
-    any_value(product.product_category) as product_category,
-    any_value(product.brand_name) as brand_name,
+    sku,
+    any_value(named) as product_name,
+    any_value(named_category) as product_category,
+    any_value(named_brand) as brand_name,
     count(distinct n) as transactions,
     sum(qty) as quantity,
     sum(revenue) as revenue,
@@ -98,8 +98,7 @@ select
     max(business_day) as last_day,
     percent(sum(revenue), sum(sum(revenue)) over ()) as revenue_percent,
     rank() over (order by sum(revenue) desc) as revenue_rank,
-    rank() over (partition by any_value(product.product_category) order by sum(revenue) desc) as category_rank
+    rank() over (partition by any_value(named_category) order by sum(revenue) desc) as category_rank
 from line
-left join product using (sku)
 where business_day is not null
-group by line.sku;
+group by sku;
