@@ -19,9 +19,7 @@ from server.etl import run_checks, run_etl
 BASKETS, LINES, REVENUE = 155_848, 1_469_307, Decimal("4596039.58")
 """What the year is known to hold."""
 LOAD_ROWS = 2000
-OF_WHAT_THE_YEAR_LACKS = [
-    "scout.gold_barangay_daily"
-]
+OF_WHAT_THE_YEAR_LACKS = ["scout.gold_barangay_daily"]
 
 
 def year() -> Iterator[Landed]:

@@ -115,8 +115,8 @@ select
     sale.store_id,
     sale.business_day,
     product.product_name as named,
-    coalesce(product.product_category, 'unknown') as named_category,
-    coalesce(product.brand_name, 'unknown') as named_brand
+    product.product_category as named_category,
+    product.brand_name as named_brand
 from split
 join sale using (n)
 left join product on product.sku = split.sku;
