@@ -187,6 +187,7 @@ def _apply_migration(connection: psycopg.Connection, file: File) -> None:
 
 def _apply_models(connection: psycopg.Connection, models: tuple[File, ...]) -> None:
     with connection.transaction():
+        connection.execute(_QUERIES["hold_etl"])
         for file in models:
             try:
                 connection.execute(file.text.encode())
