@@ -7,3 +7,6 @@ select load_id, rows, error from scout_bronze.loads where tried_at >= now() orde
 
 -- has_due_loads -- whether another call would find work
 select exists (select from scout_bronze.due_loads)
+
+-- type_again -- makes every row of production due again; how many
+select scout.type_again()
