@@ -71,6 +71,13 @@ def rebuild_gold(pool: ConnectionPool, sleep: Callable[[float], None] = tenacity
     return results
 
 
+def type_again(pool: ConnectionPool) -> int:
+    """Make every row of production due again, say after the table of dialects changed; return how many rows."""
+    with pool.connection() as connection:
+        (rows,) = connection.execute(named_queries("etl")["type_again"]).fetchone() or (0,)
+    return int(rows)
+
+
 def run_checks(pool: ConnectionPool, folder: Path = SQL / "checks") -> list[CheckResult]:
     """Run every check; return how many rows contradict each, by name of its file."""
     with pool.connection() as connection:

@@ -192,6 +192,7 @@ def _apply_migration(connection: psycopg.Connection, file: File) -> None:
 
 def _apply_models(connection: psycopg.Connection, due: Plan) -> None:
     with connection.transaction():
+        connection.execute(_QUERIES["hold_etl"])
         for file in due.models:
             try:
                 connection.execute(file.text.encode())

@@ -93,6 +93,24 @@ def test_adopted_rows_are_one_load_and_flow_on_to_gold(old: psycopg.Connection) 
     assert again == (0,)
 
 
+def test_adopted_rows_are_typed_again_when_asked(old: psycopg.Connection) -> None:
+    """They have no number of the landing table, and are found all the same."""
+    migrate(old, move_aside=True)
+    old.execute("select * from scout_bronze.etl_to_production()")
+    old.execute("update scout.silver_transactions set peso_value = 0")
+    old.execute("update scout.silver_edge_events set transaction_id = 'wrong'")
+    assert value(old, "select scout.type_again()") == 1740
+
+    done = old.execute("select target, rows_written from scout_bronze.etl_to_production()").fetchall()
+
+    assert dict(done)["scout.silver_transactions"] == value(
+        old, "select count(*) from scout.silver_transactions where peso_value <> 0"
+    )
+    assert value(old, "select min(peso_value) from scout.silver_transactions") > 0
+    assert value(old, "select count(*) from scout.silver_edge_events where transaction_id = 'wrong'") == 0
+    assert dict(done)["scout.silver_edge_events"] == value(old, "select count(*) from scout.silver_edge_events") > 0
+
+
 def test_new_sales_join_the_adopted_ones(old: psycopg.Connection) -> None:
     """A later load moves into the same tables, next to the old rows."""
     migrate(old, move_aside=True)

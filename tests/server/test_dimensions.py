@@ -304,6 +304,34 @@ def test_a_name_that_no_index_could_hold_is_refused_and_its_sale_stays(
     assert contradictions(pool) == {}
 
 
+def test_a_sale_that_is_read_by_another_dialect_leaves_what_it_described(
+    pool: ConnectionPool, connection: psycopg.Connection
+) -> None:
+    """Store and sku stand elsewhere in it than was thought: both are described by an older sale, typed before it."""
+    older = on(3, 1, location={"region": "NCR"}, items=[{"sku": "a", "product_name": "Soda"}])
+    newer = on(5, 2, location={"region": "Region VII"}, items=[{"sku": "a", "code": "b", "product_name": "Pie"}])
+    arrive(pool, connection, [record(1, older), record(2, newer | {"branch": "103"})])
+    before = [*rows(connection, STORES), *rows(connection, SKUS)]
+
+    connection.execute(
+        "insert into scout.dialect (part, field, preference, path)"
+        " values ('sale', 'store_id', 0, '{branch}'), ('item', 'sku', 0, '{code}')"
+    )
+    connection.execute(
+        "insert into scout_bronze.loads (rows, first_raw_id, last_raw_id)"
+        " select 20000, raw_id, raw_id from scout_bronze.transactions_raw order by raw_id"
+    )
+    run_etl(pool)
+
+    assert before == [("102", None, "Region VII", None, None, None), ("a", "Pie", None, None)]
+    assert rows(connection, STORES) == [
+        ("102", None, "NCR", None, None, None),
+        ("103", None, "Region VII", None, None, None),
+    ]
+    assert rows(connection, SKUS) == [("a", "Soda", None, None), ("b", "Pie", None, None)]
+    assert contradictions(pool) == {}
+
+
 def test_a_load_done_again_changes_no_dimension(pool: ConnectionPool, connection: psycopg.Connection) -> None:
     """Nothing is written for what is there already."""
     said = on(3, 1, items=[{"sku": "a", "brand_name": "Puro", "product_category": "drinks"}], store_type="rural")

@@ -311,7 +311,7 @@ class History:
             "timestamp": self.moment(),
             "peso_value": chance.choice([None, Decimal(chance.randint(-200, 2000)) / 100]),
             "units_per_transaction": chance.choice([None, 0, 1, 3]),
-            "customer_id": chance.choice([None, "anna", "ben"]),
+            "customer_id": chance.choice([None, "c-1", "c-2"]),
             "sku": chance.choice([None, "rice", "soap"]),
             "items": [self.item() for _ in range(chance.choice([0, 0, 1, 3]))],
             "status": chance.choice([None, "sale", "void"]),

@@ -1,4 +1,8 @@
--- Where in its JSON a till may put each field: the one place that knows the tills' dialects.
+-- The tills' dialects as a table, and rows that are typed again.
+
+-- An ETL that runs now ends first: it and this would wait for each other's tables.
+select pg_advisory_xact_lock(hashtextextended('scout_bronze.etl_to_production', 0));
+
 -- What can be said: a column for each field of silver, and for each time the zone of the place where it was found.
 create type scout.told_sale as (
     transaction_id jsonb,
@@ -155,3 +159,33 @@ create index bronze_transactions_raw_row on scout.bronze_transactions_raw (coale
 
 -- Silver's own tables say now which versions a sale has.
 drop index scout.silver_edge_events_sale;
+
+-- What is typed again without anything new: a range of production rows, all of them or those of a store.
+alter table scout_bronze.loads
+    add column first_raw_id bigint,
+    add column last_raw_id bigint,
+    add column store_id text;
+comment on table scout_bronze.loads is
+    'One row per piece of work of the ETL, which removes it when it is done: a commit into the landing table, a boot
+     that was measured, or a range of rows to be typed again. Work is found by what is here, never by a clock or a
+     high-water mark: a slow transaction commits late.';
+comment on column scout_bronze.loads.first_raw_id is
+    'Set where production rows from here to last_raw_id are to be typed again; adopted ones have numbers below zero.';
+comment on column scout_bronze.loads.store_id is 'Set where only that store''s rows of the range are meant.';
+
+create table scout_bronze.rows_again (
+    load_id bigint not null,
+    raw_id bigint not null,
+    primary key (load_id, raw_id)
+);
+comment on table scout_bronze.rows_again is
+    'The production rows that a load makes due again, while the ETL works at it: its steps must agree on them, and
+     typing a row may change which sale it tells of. Empty between runs.';
+
+create index silver_transaction_versions_store
+    on scout.silver_transaction_versions ((coalesce(store_id, 'unknown')), raw_id);
+
+create table scout.typing (version integer not null);
+insert into scout.typing (version) values (0);
+comment on table scout.typing is
+    'One row: with which version of the models silver was typed, or is being typed again; see models/silver/typing.sql.';

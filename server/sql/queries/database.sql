@@ -4,6 +4,9 @@ select pg_advisory_lock(hashtext('scout-edge migrations'))
 -- unlock_migrations -- let the next one in
 select pg_advisory_unlock(hashtext('scout-edge migrations'))
 
+-- hold_etl -- no ETL runs until this transaction ends: it and the new models would wait for each other
+select pg_advisory_xact_lock(hashtextextended('scout_bronze.etl_to_production', 0))
+
 -- relations_there -- which of these tables and views exist
 select name from unnest(%(names)s::text[]) as name where to_regclass(name) is not null
 

@@ -11,3 +11,6 @@ select exists (select from scout_bronze.due_loads)
 -- rebuild_gold -- makes gold's tables anew; one row per target, as move_loads
 select target, rows_read, rows_written, rows_already_there, rows_refused, 0::double precision
 from scout_gold.rebuild()
+
+-- type_again -- makes every row of production due again; how many
+select scout.type_again()

@@ -144,6 +144,8 @@ end
 $$;
 comment on function scout.dialect_changed is 'Trigger: the readers follow the table.';
 
+create or replace trigger hold_etl before insert or update or delete or truncate on scout.dialect
+for each statement execute function scout_bronze.hold_etl_first();
 create or replace trigger dialect_changed
 after insert or update or delete or truncate on scout.dialect
 for each statement execute function scout.dialect_changed();

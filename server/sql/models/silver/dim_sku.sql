@@ -10,9 +10,13 @@ declare
     skus_written bigint;
 begin
     with touched as materialized (
-        select distinct sku
+        select sku
         from scout.touched_products(loads)
         where sku is not null
+        union
+        select sku
+        from scout.dim_sku
+        where scout.is_typed_anew(loads) -- then any may be named no more
     ),
     described as materialized (
         select

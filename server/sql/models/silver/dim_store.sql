@@ -11,9 +11,13 @@ declare
     stores_written bigint;
 begin
     with touched as materialized (
-        select distinct store_id
+        select store_id
         from scout.touched_versions(loads)
         where store_id is not null
+        union
+        select store_id
+        from scout.dim_store
+        where scout.is_typed_anew(loads) -- then any may be named no more
     ),
     described as materialized (
         select touched.store_id, kind.store_type, place.region, place.province, place.city, place.barangay
