@@ -55,9 +55,10 @@ from server.tokens import PreviousSecret
 
 LOADER_INTERVAL_S = 5.0
 ETL_INTERVAL_S = 5.0
-GOLD_INTERVAL_S = 60.0
 WATCHDOG_INTERVAL_S = 1.0
 SERVICE_TOKEN_INTERVAL_S = 6 * 3600.0
+GOLD_INTERVAL_S = 60.0
+"""How often it is asked whether something is due that is done once a day: two look-ups by index."""
 
 log = structlog.get_logger()
 

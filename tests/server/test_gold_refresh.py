@@ -23,6 +23,12 @@ from server.gold import REFRESH_AFTER, refresh
 from server.schema import migrate
 
 AT_ONCE = timedelta(0)
+WAITING = """
+select
+from pg_locks
+join pg_database on pg_database.oid = pg_locks.database
+where locktype = 'advisory' and not granted and datname = current_database()
+"""
 PAIRS = "select transactions_together from scout.gold_basket_patterns"
 
 _numbers = count(1)
@@ -127,16 +133,40 @@ def test_two_refreshes_go_one_after_the_other(
     sell(connection, pool)
     answers: list[Any] = []
     second = threading.Thread(target=lambda: answers.append(refresh(pool, AT_ONCE)))
-    waiting = "select from pg_locks where locktype = 'advisory' and not granted and database = (%s)"
-    here = "(select oid from pg_database where datname = current_database())"
 
     with psycopg.connect(database_url) as refreshing:
         assert refreshing.execute("select from scout.refresh_basket_patterns()").fetchall() == [()]
         second.start()
-        until(lambda: connection.execute((waiting % here).encode()).fetchall())
+        until(lambda: connection.execute(WAITING).fetchall())
     second.join(DEADLINE_S)
 
     assert answers == [None]
+
+
+def test_an_upgrade_waits_for_a_refresh_and_nobody_waits_for_both(
+    database_url: str, pool: ConnectionPool, connection: psycopg.Connection
+) -> None:
+    """It replaces what the refresh reads: had it begun, the ETL would wait, or the two for each other."""
+    sell(connection, pool)
+    applied: list[tuple[str, ...]] = []
+    connection.execute("update scout_edge.models set checksum = 'older'")
+
+    def upgrade() -> None:
+        with psycopg.connect(database_url, autocommit=True) as upgrading:
+            applied.append(migrate(upgrading))
+
+    upgrading = threading.Thread(target=upgrade)
+    with psycopg.connect(database_url) as refreshing:
+        refreshing.execute("select from scout.refresh_basket_patterns()")
+        upgrading.start()
+        until(lambda: connection.execute(WAITING).fetchall())
+        sell(connection, pool)
+        assert connection.execute("select transactions from scout.gold_executive_kpis").fetchone() == (20,)
+        assert applied == []
+    upgrading.join(DEADLINE_S)
+
+    assert "gold/basket_patterns" in applied[0]
+    assert connection.execute(PAIRS).fetchall() == [(10,)]
 
 
 def test_a_failed_refresh_leaves_what_was_there(

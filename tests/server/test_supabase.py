@@ -14,12 +14,16 @@ from typing import Any
 import psycopg
 import pytest
 from conftest import a_database, a_postgres
+from landing import land, record
 from programs import scout_server
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg.types.json import Jsonb
 
+from server.database import open_pool
 from server.errors import Misconfigured
+from server.etl import run_etl
+from server.gold import refresh
 from server.schema import migrate, plan
 
 ROLES, STORAGE = (Path(__file__).with_name(f"storage_{part}.sql").read_text() for part in ("roles", "schema"))
@@ -302,6 +306,20 @@ def test_who_migrates_may_become_the_devices_role(owner: psycopg.Connection) -> 
         role = owner.execute("select current_user").fetchone()
 
     assert role == ("edge_uploader",)
+
+
+def test_the_owner_counts_what_is_bought_together(bare_url: str, owner: psycopg.Connection) -> None:
+    """A refresh needs no more than to own what it fills."""
+    migrate(owner)
+    items = [{"sku": "a", "total_price": 1}, {"sku": "b", "total_price": 1}]
+    land(owner, [record(n, {"transaction_id": n, "store_id": "1", "peso_value": 2, "items": items}) for n in range(10)])
+
+    with open_pool(owners(bare_url)) as pool:
+        run_etl(pool)
+        assert refresh(pool)
+
+    found = owner.execute("select sku_a, sku_b, transactions_together from scout.gold_basket_patterns").fetchall()
+    assert found == [("a", "b", 10)]
 
 
 def test_an_unmigrated_project_says_what_it_refuses(owner: psycopg.Connection) -> None:

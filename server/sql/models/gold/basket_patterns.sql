@@ -21,11 +21,11 @@ comment on column scout.gold_basket_patterns.confidence_b_to_a_percent is 'Toget
 comment on column scout.gold_basket_patterns.lift is
     'How many times more often together than by chance, among all sales; to 4 places.';
 
--- Fills it anew. Apart from the ETL, which it never holds up: it locks nothing that the ETL
--- writes. While it runs, and should it fail, analysts read what was there before.
+-- Fills it anew, apart from the ETL, which it never holds up: it locks nothing that the ETL writes. While it runs, and
+-- should it fail, analysts read what was there before.
 --
--- May be relied on: one at a time, in whatever process; called with an age, it is cheap to ask and does nothing while
--- the last refresh is younger, or has seen all that came.
+-- May be relied on: one at a time, in whatever process. Called with an age, it is cheap to ask, and does nothing while
+-- the last refresh is younger or has seen all that came.
 create or replace function scout.refresh_basket_patterns(older_than interval default null)
 returns table (rows bigint, took interval)
 language plpgsql volatile
@@ -37,6 +37,9 @@ declare
     began timestamptz;
     newest bigint;
 begin
+    -- An upgrade replaces what is read here. As in server/sql/queries/database.sql: each waits for the other before it
+    -- has locked anything that a third might want.
+    perform pg_advisory_xact_lock_shared(hashtext('scout-edge migrations'));
     perform pg_advisory_xact_lock(hashtextextended('scout.refresh_basket_patterns', 0));
     began := clock_timestamp();
     -- Read before the refresh: what comes meanwhile may be in it, and makes the next one due all the same.
