@@ -537,3 +537,16 @@ def test_the_sales_that_a_database_holds_already_are_in_the_tables_after_the_nex
         assert "100_gold_tables" in applied
         assert len(rows(connection)["store_rankings"]) == 3
         assert rows(connection) == expected(connection)
+
+
+def test_a_days_lines_are_found_by_the_index_in_each_part_of_their_view(connection: psycopg.Connection) -> None:
+    """Where a part was added up over all of silver first, a run would cost what is there and not what is new."""
+    connection.execute("set enable_seqscan = off")
+    plan = connection.execute(
+        "explain select sku, sum(revenue) from scout.silver_revenue_lines"
+        " where business_day = '2026-01-20' and coalesce(device_id, 'unknown') = 'pi-1' group by sku"
+    ).fetchall()
+
+    text = "\n".join(line for (line,) in plan)
+    assert text.count("Index Cond: ((COALESCE(device_id, 'unknown'::text) = 'pi-1'::text) AND (business_day =") == 3
+    assert "Seq Scan" not in text
