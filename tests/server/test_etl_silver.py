@@ -106,11 +106,11 @@ TYPING = [
     ("transaction_id", {"a": 1}, None, "not text"),
     ("units_per_transaction", "3", 3, None),
     ("units_per_transaction", Decimal("3.0"), 3, None),
-    ("units_per_transaction", -2, -2, None),
-    ("units_per_transaction", Decimal("2.5"), None, "not a whole number"),
-    ("units_per_transaction", 2**31, None, "not a whole number"),
-    ("basket_size", "two", None, "not a whole number"),
-    ("duration_seconds", [1], None, "not a whole number"),
+    ("units_per_transaction", -2, None, "not a whole number from 0"),
+    ("units_per_transaction", Decimal("2.5"), None, "not a whole number from 0"),
+    ("units_per_transaction", 2**31, None, "not a whole number from 0"),
+    ("basket_size", "two", None, "not a whole number from 0"),
+    ("duration_seconds", [1], None, "not a whole number from 0"),
     ("handshake_score", "0.5", Decimal("0.5"), None),
     ("handshake_score", 2, None, "not a number from 0 to 1"),
     ("payment_method", "card", "credit", None),
@@ -181,7 +181,7 @@ def test_the_time_is_found_under_each_of_its_names(
     assert rejections(connection) == set()
 
 
-@pytest.mark.parametrize("said", ["now", "yesterday", "2026-02-30T10:00:00Z", "20 Jan 2026", "infinity", 1768876200])
+@pytest.mark.parametrize("said", ["now", "yesterday", "2026-02-30T10:00:00Z", "20 Jan 2026", "infinity", 20260120])
 def test_a_time_that_is_none_gives_way_to_the_time_of_capture(
     pool: ConnectionPool, connection: psycopg.Connection, said: Any
 ) -> None:

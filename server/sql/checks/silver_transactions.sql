@@ -1,14 +1,21 @@
--- Every bronze row has its sale, and every sale is one that some bronze row tells of.
+-- Every readable bronze row is the latest version or an earlier one of exactly one sale: the one that it tells of.
 with told as (
-    select distinct
-        source_id,
+    select
+        raw_id,
+        coalesce(source_id, device_id, '') as source_id,
         scout.transaction_key(
-            coalesce(scout.said_text(payload -> 'transaction_id'), scout.said_text(payload -> 'id')),
-            epoch, seq, record_id, identity
+            scout.said_text(scout.said_field(payload, 'transaction_id')),
+            epoch, seq, record_id, coalesce(identity, int8send(raw_id))
         ) as transaction_key
-    from scout.bronze_transactions_raw
+    from scout.bronze_transaction_rows
+),
+kept as (
+    select raw_id, source_id, transaction_key from scout.silver_transactions
+    union all
+    select raw_id, source_id, transaction_key from scout.silver_transaction_versions
 )
-select source_id, coalesce(told.transaction_key, sale.transaction_key) as transaction_key
+select coalesce(told.raw_id, kept.raw_id) as raw_id
 from told
-full join scout.silver_transactions as sale using (source_id, transaction_key)
-where told.transaction_key is null or sale.transaction_key is null
+full join kept using (raw_id, source_id, transaction_key)
+group by coalesce(told.raw_id, kept.raw_id)
+having count(*) <> 1 or count(told.raw_id) <> 1 or count(kept.raw_id) <> 1

@@ -16,9 +16,18 @@ begin
             case
                 -- Of an imported file: the older devices wrote into each sale when it was taken.
                 when raw.clock = 'file' then coalesce(
-                    scout.said_instant(parsed.object -> 'timestamp', scout.store_zone()),
-                    scout.said_instant(parsed.object -> 'captured_at', scout.store_zone()),
-                    scout.said_instant(parsed.object -> 'ts', scout.store_zone()),
+                    scout.said_instant(
+                        scout.said_field(parsed.object, 'timestamp'),
+                        coalesce(
+                            scout.said_field(parsed.object, 'timestamp_zone') #>> '{}',
+                            (
+                                select time_zone
+                                from scout.dim_store
+                                where store_id = scout.said_text(scout.said_field(parsed.object, 'store_id'))
+                            ),
+                            scout.store_zone()
+                        )
+                    ),
                     raw.captured_at
                 )
                 else raw.captured_at

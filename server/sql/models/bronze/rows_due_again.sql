@@ -9,18 +9,19 @@ as $$
         join scout.bronze_transactions_raw as bronze
             on bronze.device_id = load.device_id and bronze.boot = load.boot and bronze.clock = 'unsynced'
         where load.load_id = any (rows_due_again.loads) and load.boot is not null
+    ),
+    sale as materialized (
+        select source_id, transaction_key from corrected join scout.silver_transactions using (raw_id)
+        union
+        select source_id, transaction_key from corrected join scout.silver_transaction_versions using (raw_id)
     )
     select coalesce(array_agg(raw_id), '{}')
     from (
         select raw_id from corrected
         union
-        select version.raw_id
-        from corrected
-        join scout.silver_edge_events as event using (raw_id)
-        join scout.silver_edge_events as version
-            on version.source_id = event.source_id
-            and left(version.transaction_id, 200) = left(event.transaction_id, 200)
-            and version.transaction_id is not null
+        select raw_id from sale join scout.silver_transactions using (source_id, transaction_key)
+        union
+        select raw_id from sale join scout.silver_transaction_versions using (source_id, transaction_key)
     ) as due
 $$;
 comment on function scout_bronze.rows_due_again is

@@ -5,7 +5,6 @@ drop view if exists scout.bronze_edge_rows;
 create view scout.bronze_edge_rows as
 select
     coalesce(raw_id, -id) as raw_id,
-    raw_id as landing_id, -- null for adopted rows; found by its index
     load_id,
     source_id,
     device_id,
@@ -30,7 +29,6 @@ drop view if exists scout.bronze_transaction_rows;
 create view scout.bronze_transaction_rows as
 select
     coalesce(raw_id, -ingest_id) as raw_id,
-    raw_id as landing_id,
     load_id,
     source_id,
     device_id,

@@ -1,4 +1,5 @@
--- Grain: one row per row of scout.bronze_edge_raw. Besides that, this model reads scout_edge.boots, for times.
+-- Grain: one row per row of scout.bronze_edge_raw. Besides that, this model reads scout_edge.boots and
+-- scout.dim_store, for times.
 create or replace function scout.refresh_silver_edge_events(loads bigint[])
 returns setof scout_bronze.step_result
 language plpgsql
@@ -25,21 +26,34 @@ begin
             bronze.claimed_device_id,
             bronze.ingested_at,
             bronze.payload is not null as is_readable,
-            payload.transaction_id,
-            payload.id,
-            coalesce(payload.store_id, scout.part(payload.store, 'id')) as store_id,
-            coalesce(payload."timestamp", payload.ts, payload.captured_at, payload.created_at) as local_time,
-            payload.ts_utc
+            scout.said_field(bronze.payload, 'transaction_id') as said_transaction_id,
+            scout.said_field(bronze.payload, 'store_id') as said_store_id,
+            scout.said_field(bronze.payload, 'timestamp') as said_time,
+            scout.said_field(bronze.payload, 'timestamp_zone') as said_zone
         from scout.bronze_edge_rows as bronze
         left join scout_edge.boots as measured
             on bronze.clock = 'unsynced'
             and measured.device_id = bronze.device_id
             and measured.boot = bronze.boot
-        cross join lateral jsonb_to_record(bronze.payload) as payload (
-            transaction_id jsonb, id jsonb, store_id jsonb, store jsonb,
-            "timestamp" jsonb, ts jsonb, captured_at jsonb, created_at jsonb, ts_utc jsonb
-        )
-        where bronze.load_id = any (loads) or bronze.landing_id = any (again)
+        where bronze.load_id = any (loads) or bronze.raw_id = any (again)
+    ),
+    placed as materialized (
+        select
+            said.*,
+            scout.said_text(said_store_id) as store_id,
+            coalesce(
+                said_zone #>> '{}',
+                (select time_zone from scout.dim_store where store_id = scout.said_text(said_store_id)),
+                scout.store_zone()
+            ) as zone
+        from said
+    ),
+    typed as materialized (
+        select
+            placed.*,
+            scout.said_text(said_transaction_id) as transaction_id,
+            scout.said_instant(said_time, zone) as event_at
+        from placed
     ),
     written as (
         insert into scout.silver_edge_events as event (
@@ -49,11 +63,11 @@ begin
         select
             raw_id, source_id, device_id, epoch, seq, record_id, captured_at, clock, boot, mono_ms,
             src_filename, line, claimed_device_id, ingested_at,
-            coalesce(scout.said_text(transaction_id), scout.said_text(id)),
-            scout.said_text(store_id),
-            coalesce(scout.said_instant(local_time, scout.store_zone()), scout.said_instant(ts_utc, 'UTC')),
+            transaction_id,
+            store_id,
+            event_at,
             is_readable
-        from said
+        from typed
         on conflict (raw_id) do update set (
             captured_at, transaction_id, store_id, event_at, is_readable
         ) = (

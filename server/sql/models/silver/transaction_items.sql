@@ -12,7 +12,7 @@ declare
 begin
     delete from scout.silver_rejections as rejection
     using scout.bronze_transaction_rows as bronze
-    where (bronze.load_id = any (loads) or bronze.landing_id = any (again))
+    where (bronze.load_id = any (loads) or bronze.raw_id = any (again))
         and rejection.raw_id = bronze.raw_id
         and rejection.field like 'items%';
 
@@ -20,7 +20,7 @@ begin
     delete from scout.silver_transaction_items as item
     using scout.bronze_transaction_rows as bronze
     join scout.silver_transactions as sale using (raw_id)
-    where (bronze.load_id = any (loads) or bronze.landing_id = any (again))
+    where (bronze.load_id = any (loads) or bronze.raw_id = any (again))
         and item.source_id = sale.source_id
         and item.transaction_key = sale.transaction_key;
 
@@ -29,10 +29,10 @@ begin
             bronze.raw_id,
             sale.source_id,
             sale.transaction_key,
-            nullif(bronze.payload -> 'items', 'null') as items
+            scout.said_field(bronze.payload, 'items') as items
         from scout.bronze_transaction_rows as bronze
         left join scout.silver_transactions as sale using (raw_id)
-        where bronze.load_id = any (loads) or bronze.landing_id = any (again)
+        where bronze.load_id = any (loads) or bronze.raw_id = any (again)
     ),
     said as materialized (
         select
@@ -41,39 +41,27 @@ begin
             basket.transaction_key,
             line.number::integer as line_number,
             jsonb_typeof(line.item) = 'object' as is_readable,
-            item.sku as said_sku,
-            item.product_name as said_product_name,
-            coalesce(item.product_category, item.category_name) as said_product_category,
-            item.brand_name as said_brand_name,
-            item.qty as said_qty,
-            item.unit_price as said_unit_price,
-            item.total_price as said_total_price
+            scout.said_item(line.item) as said
         from basket
         cross join lateral jsonb_array_elements(
             case when jsonb_typeof(basket.items) = 'array' then basket.items else '[]' end
         ) with ordinality as line (item, number)
-        cross join lateral jsonb_to_record(
-            case when jsonb_typeof(line.item) = 'object' then line.item end
-        ) as item (
-            sku jsonb, product_name jsonb, product_category jsonb, category_name jsonb, brand_name jsonb,
-            qty jsonb, unit_price jsonb, total_price jsonb
-        )
     ),
     numbered as materialized (
         select
             said.*,
-            scout.said_number(said_qty) as qty_number,
-            scout.said_number(said_unit_price) as unit_price_number,
-            scout.said_number(said_total_price) as total_price_number
+            scout.said_number(said -> 'qty') as qty_number,
+            scout.said_amount(said -> 'unit_price') as unit_price_number,
+            scout.said_amount(said -> 'total_price') as total_price_number
         from said
     ),
     typed as materialized (
         select
             numbered.*,
-            scout.said_text(said_sku) as sku,
-            scout.said_text(said_product_name) as product_name,
-            scout.said_text(said_product_category) as product_category,
-            scout.said_text(said_brand_name) as brand_name,
+            scout.said_text(said -> 'sku') as sku,
+            scout.said_text(said -> 'product_name') as product_name,
+            scout.said_text(said -> 'product_category') as product_category,
+            scout.said_text(said -> 'brand_name') as brand_name,
             scout.within(qty_number, 1e10, 4) as qty,
             scout.within(unit_price_number, 1e10, 4) as unit_price,
             scout.within(total_price_number, 1e12, 2) as total_price
@@ -85,21 +73,15 @@ begin
         from typed
         cross join lateral (
             values
-                ('sku', said_sku, sku is null, 'not text'),
-                ('product_name', said_product_name, product_name is null, 'not text'),
-                ('product_category', said_product_category, product_category is null, 'not text'),
-                ('brand_name', said_brand_name, brand_name is null, 'not text'),
-                ('qty', said_qty, qty is null, 'not a number'),
-                ('unit_price', said_unit_price, unit_price is null, 'not an amount'),
-                ('total_price', said_total_price, total_price is null, 'not an amount')
-        ) as field (name, said, is_untyped, reason)
-        where field.is_untyped
-            and field.said #>> '{}' ~ '\S'
-            -- Nearly every line is typed whole, and need not be taken apart.
-            and num_nonnulls(
-                said_sku, said_product_name, said_product_category, said_brand_name, said_qty, said_unit_price,
-                said_total_price
-            ) > num_nonnulls(sku, product_name, product_category, brand_name, qty, unit_price, total_price)
+                ('sku', sku is null, 'not text'),
+                ('product_name', product_name is null, 'not text'),
+                ('product_category', product_category is null, 'not text'),
+                ('brand_name', brand_name is null, 'not text'),
+                ('qty', qty is null, 'not a number'),
+                ('unit_price', unit_price is null, 'not an amount'),
+                ('total_price', total_price is null, 'not an amount')
+        ) as field (name, is_untyped, reason)
+        where field.is_untyped and btrim(said ->> field.name, E' \t\r\n') <> ''
         group by raw_id, field.name
         union all
         select raw_id, 'items', 'not a list' from basket where jsonb_typeof(items) <> 'array'
