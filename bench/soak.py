@@ -159,8 +159,8 @@ class Soaked:
             f"; gaps {held.gaps}, forks {held.forks}, deadlocks {held.deadlocks}, audit {verdict}"
         )
         lines.append(
-            f"  ETL             moved half within {held.etl_p50_s:.1f} s, all within {held.etl_max_s:.1f} s; by its own "
-            f"measure 95 of 100 in gold within {held.etl_p95_s} s"
+            f"  ETL             moved half within {held.etl_p50_s:.1f} s, all within {held.etl_max_s:.1f} s; 95 of 100 "
+            f"in gold within {held.etl_p95_s} s, as it measures itself"
         )
         settled_s = sorted(seen.settled_after_s) or [0.0]
         lines.append(
