@@ -28,8 +28,8 @@ DAYS_SPARE = 7
 """On top of the days for which devices keep what is settled, and may be asked for it again: so long what production or
 silver lost comes back from the landing table by itself, and somebody has time to see what doesn't."""
 
-ROWS_MAX = 5_000
-"""Removed by one transaction: 0.1 s for which loaders wait."""
+ROWS_MAX = 2_000
+"""Removed by one transaction: 0.05 s for which loaders wait; where every row is of another epoch, 0.2 s."""
 
 WAIT_MS_MAX = 500
 """For loaders that are in the middle of a transaction: those behind wait as long. Then they go first."""
