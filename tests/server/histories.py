@@ -2,7 +2,7 @@
 
 On top of `sales.sales`, whose bytes others rely on: three dialects, corrected and voided sales, sales without
 items, time, store or value, items that don't add up, two devices in a store, one id from both of them, a store that
-moved, a product renamed, stores in other zones, and texts that nobody can read.
+moved, a product renamed, stores in other zones, texts that nobody can read, and a few sales for the corners.
 """
 
 import json
@@ -18,11 +18,17 @@ import psycopg
 from landing import Landed, json_text
 from sales import OPENING, PRODUCTS, sales
 
+from server import tokens
+
 ZONES = {"203": "Asia/Tokyo", "303": "Asia/Dubai"}
 """The stores whose clocks are not Manila's."""
+SOURCES = {"pi-101-c": "pi-101", "pi-202-c": "pi-202-b"}
+"""Devices that an operator may join to another: one till, so one id is one sale."""
 STRETCH = 5
 """The four weeks of `sales` become twenty, so that weeks and months have one before, and customers stay away."""
 LASTS = timedelta(days=28 * STRETCH)
+NEWEST = OPENING + LASTS + timedelta(days=7, hours=12)
+"""Noon of the newest day."""
 TWO_DEVICES = ("101", "202", "301")
 REGIONS_OF_OTHERS = {"NCR": "Metro Manila", "Region VII": "Central Visayas"}
 UNREADABLE = ("{broken", "[1]", r'{"transaction_id":"t","note":"\u0000"}')
@@ -46,7 +52,53 @@ def history(count: int, seed: int) -> list[Landed]:
         if chance.random() < 0.02:
             said.append(said[-1] | {"status": "void"})
         records += _taken(chance, sale, said)
+    records += [_landed(_uuid(chance), sale) for sale in _corners()]
     return [replace(row, seq=seq) if row.epoch else row for seq, row in enumerate(records, start=1)]
+
+
+def _corners() -> Iterator[Sale]:
+    """Yield sales for what chance hardly makes.
+
+    A dozen stores in a region, two of them with equal revenue; products, brands and categories that are worth the
+    same and one that is worth less than nothing; customers last seen 30, 31, 90 and 91 days before the newest day;
+    a combination with something nameless; a substitution for what nobody ever sold.
+    """
+    gifts = (
+        ("gifts", "Alay", 0),
+        ("gifts", "Bigay", 0),
+        ("gifts", "Balik", -5),
+        ("samples", "Tikim", 0),
+        ("deposits", "Bote", 0),
+    )
+    for number, days_ago in enumerate((0, 30, 31, 90, 91, 1, 2, 3, 4, 5, 6, 7)):
+        value = 100 - 5 * max(number, 1)
+        lines = [("beverages", "Lakan", value + 5), *gifts]
+        yield {
+            "transaction_id": f"corner-{number}",
+            "store_id": f"9{number:02}",
+            "device_id": f"pi-9{number:02}",
+            "timestamp": (NEWEST - timedelta(days=days_ago)).isoformat(),
+            "location": {"region": "NCR", "city": "Makati"},
+            "customer_id": f"corner-{number}",
+            "peso_value": Decimal(value),
+            "items": [
+                {
+                    "sku": f"49{place:05}",
+                    "product_category": category,
+                    "brand_name": brand,
+                    "qty": 1,
+                    "total_price": price,
+                }
+                for place, (category, brand, price) in enumerate(lines)
+            ],
+            "combo_basket": [{"sku": None, "quantity": 1}, {"sku": "4800001" if number % 2 else None, "quantity": 1}],
+            "substitution_event": {"occurred": True, "from_sku": "4999999", "reason": "stockout"},
+        }
+
+
+def _landed(record_id: UUID, sale: Sale) -> Landed:
+    at = datetime.fromisoformat(sale["timestamp"])
+    return Landed(json_text(sale), device_id=sale["device_id"], epoch=EPOCH, seq=0, id=record_id, captured_at=at)
 
 
 def _taken(chance: random.Random, sale: Sale, said: list[Sale]) -> Iterator[Landed]:
@@ -124,14 +176,16 @@ def _said(chance: random.Random, sale: Sale) -> Sale:
 
 def _flaw(chance: random.Random, sale: Sale) -> Sale:
     """Return what the till leaves out, gets wrong or writes in an odd way; of most sales nothing."""
-    value, (first, *others) = sale["peso_value"], sale.get("items") or [{}]
+    value, at, (first, *others) = sale["peso_value"], sale["timestamp"], sale.get("items") or [{}]
+    second = int(datetime.fromisoformat(at).timestamp())
     flaws = [
         *[{"items": LEFT_OUT}] * 3,
         *[{"peso_value": value + Decimal(off)} for off in ("-0.01", "0.05", "10.00")],
         {"peso_value": chance.choice((None, "unpriced"))},
-        {"peso_value": str(value)},
+        *[{"peso_value": written} for written in (str(value), f"₱{value:,.2f}")],
         {"store_id": None},
-        {"timestamp": LEFT_OUT},
+        # By the store's own clock; in seconds and milliseconds since 1970.
+        *[{"timestamp": written} for written in (LEFT_OUT, at.removesuffix("+08:00"), second, str(second * 1000))],
         {"gender": "unasked", "units_per_transaction": "some"},
         {"items": [first | {"sku": None, "qty": "a few"}, *others] if first else None},
         {"payment_method": "Card"},
@@ -199,3 +253,10 @@ def set_zones(connection: psycopg.Connection, zones: Mapping[str, str]) -> None:
             " on conflict (store_id) do update set time_zone = excluded.time_zone",
             (store_id, time_zone),
         )
+
+
+def join_devices(connection: psycopg.Connection, sources: Mapping[str, str]) -> None:
+    """Say of some devices whose sales they count, as an operator does before they deliver."""
+    for device_id, source in sources.items():
+        tokens.add_device(connection, device_id)
+        connection.execute("update scout_edge.devices set source = %s where device_id = %s", (source, device_id))

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from json.encoder import encode_basestring_ascii
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -50,10 +51,14 @@ def foreign(sale: dict[str, Any] | str, **fields: Any) -> Landed:
 
 def json_text(value: Any) -> str:
     """Write JSON, each Decimal with its own digits."""
+    if isinstance(value, str):
+        return encode_basestring_ascii(value)
     if isinstance(value, Decimal):
         return f"{value:f}"
     if isinstance(value, dict):
-        return "{" + ",".join(f"{json.dumps(name)}:{json_text(part)}" for name, part in value.items()) + "}"
+        return (
+            "{" + ",".join(f"{encode_basestring_ascii(name)}:{json_text(part)}" for name, part in value.items()) + "}"
+        )
     if isinstance(value, list):
         return "[" + ",".join(json_text(part) for part in value) + "]"
     return json.dumps(value)

@@ -10,7 +10,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from answers import Answers, assert_same, found, is_lively, told
-from histories import ZONES, history, set_zones
+from histories import SOURCES, ZONES, history, join_devices, set_zones
 from landing import Landed, json_text, land
 from psycopg_pool import ConnectionPool
 from test_gold_by_hand import records as twenty_sales
@@ -109,10 +109,11 @@ def test_every_view_and_table_of_20000_made_sales(pool: ConnectionPool, connecti
     """Exact to the cent, whole rows, and none of them says the same of everything."""
     records = history(20_000, seed=7)
     set_zones(connection, ZONES)
+    join_devices(connection, SOURCES)
     land_all(connection, records)
     run_etl(pool)
 
-    right = told(records, ZONES)
+    right = told(records, ZONES, SOURCES)
 
     assert [name for name, answer in right.items() if not is_lively(answer)] == OF_ONE_ROW
     assert_same(found(connection), right)

@@ -14,7 +14,13 @@ create macro number_of(amount) as try_cast(replace(replace(trim(amount), '₱', 
 create macro whole_of(units) as case when number_of(units) = trunc(number_of(units)) then number_of(units)::integer end;
 create macro truth_of(answer) as case lower(trim(answer)) when 'true' then true when 'false' then false end;
 create macro word_of(choice, words) as words[list_position(list_transform(words, lambda word: lower(word)), choice)];
-create macro names_offset(iso) as regexp_matches(iso, '([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)$');
+-- Seconds or milliseconds since 1970, a time with its offset, or one by the clock of a zone.
+create macro instant_of(time, zone) as case
+    when regexp_full_match(time, '[0-9]{9,11}') then make_timestamptz(time::bigint * 1000000)
+    when regexp_full_match(time, '[0-9]{12,13}') then make_timestamptz(time::bigint * 1000)
+    when regexp_matches(time, '([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)$') then try_cast(time as timestamptz)
+    else timezone(zone, try_cast(time as timestamp))
+end;
 
 create table told as
 select
@@ -116,14 +122,7 @@ timed as (
         typed.*,
         coalesce(zone.time_zone, 'Asia/Manila') as time_zone,
         coalesce(
-            case
-                when names_offset(said_time) then try_cast(said_time as timestamptz)
-                else timezone(coalesce(zone.time_zone, 'Asia/Manila'), try_cast(said_time as timestamp))
-            end,
-            case
-                when names_offset(said_time_utc) then try_cast(said_time_utc as timestamptz)
-                else timezone('UTC', try_cast(said_time_utc as timestamp))
-            end
+            instant_of(said_time, coalesce(zone.time_zone, 'Asia/Manila')), instant_of(said_time_utc, 'UTC')
         ) as said_at
     from typed
     left join zone using (store_id)
