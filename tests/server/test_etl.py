@@ -493,6 +493,13 @@ WRONGS = {
         "alter view scout.gold_executive_kpis rename column revenue to told;"
         " alter view scout.gold_executive_kpis rename column units to revenue"
     ),
+    "store_days": "update scout.store_days set customers = '{nobody}'",
+    "product_days": "insert into scout.product_growth values ('a', 1, 1, 1)",
+    "scout_gold_daily_transactions": "update scout_gold.daily_transactions set largest_sale = null",
+    "scout_gold_weekly_performance": "update scout_gold.weekly_performance set growth_percent = 1",
+    "scout_gold_monthly_trends": "update scout_gold.monthly_trends set revenue_month_before = 0",
+    "scout_gold_store_rankings": "delete from scout_gold.store_rankings",
+    "scout_gold_product_insights": "update scout_gold.product_insights set last_day = last_day + 1",
 }
 
 

@@ -44,16 +44,6 @@ def sold(pool: ConnectionPool, connection: psycopg.Connection) -> Sold:
     def bring(*sales: Row, **of_record: Any) -> None:
         land(connection, [record(number, told, **of_record) for number, told in enumerate(sales, start=1)])
         run_etl(pool)
-        connection.execute(
-            """
-            insert into scout.dim_store (store_id, region, province, city, barangay)
-            select distinct on (store_id) store_id, region, province, city, barangay
-            from scout.silver_transactions
-            where store_id is not null
-            order by store_id, sold_at desc
-            on conflict do nothing
-            """
-        )
         assert {0} == {result.contradictions for result in run_checks(pool)}
 
     return bring

@@ -460,6 +460,28 @@ def test_a_change_that_commits_late_is_not_missed(
     assert rows(connection) == expected(connection)
 
 
+def test_a_store_or_product_described_anew_is_so_at_the_next_run(
+    pool: ConnectionPool, connection: psycopg.Connection
+) -> None:
+    """Without any load: also where a description is taken back."""
+    land(connection, [record(1, sale(1, sku="rice"))])
+    run_etl(pool)
+    seen = []
+    for region in ("north", "south", None):
+        connection.execute("delete from scout.dim_store")
+        connection.execute("delete from scout.dim_sku")
+        if region:
+            connection.execute("insert into scout.dim_store (store_id, region) values ('102', %s)", (region,))
+            connection.execute("insert into scout.dim_sku (sku, product_name) values ('rice', %s)", (region,))
+        run_etl(pool)
+        seen += connection.execute(
+            "select region, product_name from scout_gold.store_rankings cross join scout_gold.product_insights"
+        ).fetchall()
+        assert rows(connection) == expected(connection)
+
+    assert seen == [("north", "north"), ("south", "south"), ("unknown", None)]
+
+
 def test_a_rebuild_waits_for_the_run_that_is_under_way(database_url: str, connection: psycopg.Connection) -> None:
     """And the run's rows are in it."""
     land(connection, [record(1, sale(1))])

@@ -18,6 +18,16 @@ comment on column scout.groups_due.target is 'The table: one of scout_gold, scou
 comment on column scout.groups_due.day is 'The group''s day, or the first of its week or month; null for store_rankings.';
 comment on column scout.groups_due.member is 'The group''s device or store.';
 
+create table scout.product_growth (
+    sku text not null,
+    transactions bigint not null,
+    quantity numeric(24, 4) not null,
+    revenue numeric(24, 2) not null
+);
+comment on table scout.product_growth is
+    'By how much scout.product_days grew (or shrank) since scout_gold.product_insights added it up, or by nothing where
+     the sku is described anew: one row or more per sku, until the ETL''s next step has added it.';
+
 create function scout.groups_of(business_day date, device_id text, store_id text)
 returns table (target text, day date, member text)
 language sql immutable parallel safe
@@ -71,6 +81,26 @@ comment on function scout.note_items is
     'Trigger: the devices'' days are due whose items a statement touched. Where the sale goes with them, its own
      trigger tells.';
 
+create function scout.note_stores() returns trigger
+language plpgsql
+as $$
+begin
+    insert into scout.groups_due (target, member) select 'store_rankings', store_id from touched;
+    return null;
+end
+$$;
+comment on function scout.note_stores is 'Trigger: stores that are described anew are due to be ranked.';
+
+create function scout.note_products() returns trigger
+language plpgsql
+as $$
+begin
+    insert into scout.product_growth (sku, transactions, quantity, revenue) select sku, 0, 0, 0 from touched;
+    return null;
+end
+$$;
+comment on function scout.note_products is 'Trigger: products that are described anew are due to be ranked.';
+
 create trigger note_inserted after insert on scout.silver_transactions
     referencing new table as touched execute function scout.note_sales();
 create trigger note_before_update after update on scout.silver_transactions
@@ -87,6 +117,18 @@ create trigger note_after_update after update on scout.silver_transaction_items
     referencing new table as touched execute function scout.note_items();
 create trigger note_deleted after delete on scout.silver_transaction_items
     referencing old table as touched execute function scout.note_items();
+create trigger note_inserted after insert on scout.dim_store
+    referencing new table as touched execute function scout.note_stores();
+create trigger note_updated after update on scout.dim_store
+    referencing new table as touched execute function scout.note_stores();
+create trigger note_deleted after delete on scout.dim_store
+    referencing old table as touched execute function scout.note_stores();
+create trigger note_inserted after insert on scout.dim_sku
+    referencing new table as touched execute function scout.note_products();
+create trigger note_updated after update on scout.dim_sku
+    referencing new table as touched execute function scout.note_products();
+create trigger note_deleted after delete on scout.dim_sku
+    referencing old table as touched execute function scout.note_products();
 
 -- What is there already. The triggers above hold off whoever writes silver until this has committed.
 insert into scout.groups_due (target, day, member)
@@ -245,13 +287,3 @@ create index product_days_quantity on scout.product_days (sku) where quantity is
 comment on table scout.product_days is
     'One row per business day, device and sku with sales: what scout_gold.product_insights adds up, kept so that a day
      that changes can be taken out of the sum and added anew. Pesos and the till''s quantity units.';
-
-create table scout.product_growth (
-    sku text not null,
-    transactions bigint not null,
-    quantity numeric(24, 4) not null,
-    revenue numeric(24, 2) not null
-);
-comment on table scout.product_growth is
-    'By how much scout.product_days grew (or shrank) since scout_gold.product_insights added it up: one row or more per
-     sku within a run of the ETL, none outside.';

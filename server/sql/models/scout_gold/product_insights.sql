@@ -9,8 +9,8 @@ declare
     rows_read bigint := 0;
     rows_written bigint := 0;
 begin
-    -- Where nothing can have changed, the products need not be compared.
-    if cardinality(loads) > 0 or exists (select from scout.product_growth) then
+    -- Where none changed, the products need not be compared.
+    if exists (select from scout.product_growth) then
         with growth as (
             delete from scout.product_growth returning *
         ),
@@ -98,5 +98,5 @@ begin
 end
 $$;
 comment on function scout_gold.refresh_product_insights is
-    'Adds what scout.product_days grew by and compares all products anew, so that a product''s other name, brand or
-     category shows at the next run with any load. Run it after scout.refresh_product_days; it may be run again.';
+    'Adds what scout.product_days grew by, which is nothing where only a name, brand or category changed, and compares
+     all products anew. Run it after scout.refresh_product_days; it may be run again.';

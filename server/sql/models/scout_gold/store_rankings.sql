@@ -9,8 +9,8 @@ declare
     rows_read bigint := 0;
     rows_written bigint := 0;
 begin
-    -- Where nothing can have changed, the stores need not be compared.
-    if cardinality(loads) > 0 or exists (select from scout.groups_due where target = 'store_rankings') then
+    -- Where none changed, the stores need not be compared.
+    if exists (select from scout.groups_due where target = 'store_rankings') then
         with due as materialized (
             delete from scout.groups_due where target = 'store_rankings' returning member as store_id
         ),
@@ -86,5 +86,5 @@ begin
 end
 $$;
 comment on function scout_gold.refresh_store_rankings is
-    'Recomputes the stores that are due and compares all of them anew, so that a store''s other type or region shows at
-     the next run with any load. Run it after scout_gold.refresh_monthly_trends; it may be run again.';
+    'Recomputes the stores that are due, also where only their type or region changed, and compares all of them anew. Run
+     it after scout_gold.refresh_monthly_trends; it may be run again.';
