@@ -29,7 +29,7 @@ from server.database import named_queries
 
 DEVICES_KEPT_S = 3.0
 ROAD_KEPT_S = 3.0
-LAGS_KEPT_S = 30.0
+LAGS_KEPT_S = 60.0
 TROUBLE_KEPT_S = 30.0
 TROUBLE_WAIT_S = 2.0
 TROUBLE_SHARE = 20

@@ -386,10 +386,10 @@ def test_a_boot_that_is_measured_after_its_rows_went_corrects_their_times(office
     """Silver is typed from production: the landing table is not needed for it."""
     unsynced = record(11)
     jsonl = to_line(unsynced).replace(b'"synced"', b'"unsynced"') + b"\n"
-    office.store(posted(name_of(jsonl, 11, 11), jsonl))
+    office.store(posted(name_of(jsonl, 11, 11), jsonl), posted(*batch([12])))
     run_etl(office.pool)
     office.rows(OLD + " where seq = 11")
-    office.prune()
+    assert office.prune() == 13
     at = "select captured_at = '2026-01-20 08:00:01.011+00' from scout.silver_transactions where seq = 11"
     assert office.rows(at) == [(False,)]
 
@@ -399,6 +399,9 @@ def test_a_boot_that_is_measured_after_its_rows_went_corrects_their_times(office
             " '2026-01-20T08:00:00.000Z', 'error_ms', 10)))",
             [DEVICE, unsynced.boot],
         )
+    # Its load has no rows of its own: it holds no prune up, and none takes its rows away.
+    office.rows(OLD + " where seq = 12")
+    assert office.prune() == 1
     run_etl(office.pool)
 
     assert office.rows(at) == [(True,)]
@@ -415,8 +418,8 @@ def test_a_head_is_proven_by_what_was_retired(office: Office) -> None:
 
 
 def everything(office: Office) -> dict[str, Any]:
-    """Values of the statements that remove: of all rows, with a second to wait for loaders."""
-    rows = office.rows("select raw_id from scout_bronze.transactions_raw")
+    """Values of the statements that remove: of all old rows, with a second to wait for loaders."""
+    rows = office.rows("select raw_id from scout_bronze.transactions_raw where seq <= 10 or seq is null")
     return {"ms": "1000", "raw_id": [raw_id for (raw_id,) in rows]}
 
 
@@ -476,22 +479,43 @@ def wait_until_blocked(office: Office, count: int = 1) -> None:
     raise AssertionError("nobody waits")
 
 
-def test_a_loader_that_meets_a_row_while_it_goes_does_not_land_it_again(
-    office: Office, removing: psycopg.Connection
+@pytest.fixture
+def prepared(office: Office) -> Iterator[psycopg.Connection]:
+    """A loader's connection on which the merge is prepared, with a plan of before."""
+    with closing(psycopg.connect(office.pool.conninfo, autocommit=True, prepare_threshold=0)) as connection:
+        connection.execute("set plan_cache_mode = force_generic_plan")
+        for seq in (11, 12):
+            with connection.transaction():
+                store(connection, [posted(*batch([seq]))])
+        merges = "select count(*) from pg_prepared_statements where statement like 'with retired as%'"
+        assert connection.execute(merges).fetchall() == [(1,)]
+        yield connection
+
+
+def test_loaders_that_meet_a_row_while_it_goes_do_not_land_it_again(
+    office: Office, prepared: psycopg.Connection, removing: psycopg.Connection
 ) -> None:
-    """It waits for the end of that transaction, and sees then what was retired."""
-    before, landed = office.layers(), []
+    """They wait for the end of that transaction, and see then what was retired; also where the merge was prepared."""
+    landed: list[tuple[int, int]] = []
+
+    def load_prepared() -> None:
+        with prepared.transaction():
+            (outcome,) = store(prepared, [posted(*batch(range(1, 8)))])
+        landed.append((outcome.accepted, outcome.duplicates))
+
     late = [posted(*batch(range(3, 9))), foreign(LINES, key=KEY), posted(*fork_at([9]))]
-    loader = threading.Thread(target=lambda: landed.extend(office.store(*late)))
-    loader.start()
-    wait_until_blocked(office)
+    loaders = [threading.Thread(target=step) for step in (lambda: landed.extend(office.store(*late)), load_prepared)]
+    for loader in loaders:
+        loader.start()
+    wait_until_blocked(office, 2)
     removing.commit()
-    loader.join()
+    for loader in loaders:
+        loader.join()
     run_etl(office.pool)
 
-    assert landed == [(0, 6), (0, 2), (1, 0)]
-    assert office.raw_seqs() == [9]
-    assert [len(layer) for layer in office.layers()[:3]] == [len(layer) + 1 for layer in before[:3]]
+    assert sorted(landed) == [(0, 2), (0, 6), (0, 7), (1, 0)]
+    assert office.raw_seqs() == [9, 11, 12]
+    assert office.rows("select count(*), count(distinct record_id) from scout.bronze_edge_raw") == [(15, 13)]
     assert office.is_right()
 
 
