@@ -122,11 +122,10 @@ def test_every_view_and_table_of_20000_made_sales(pool: ConnectionPool, connecti
 
 @pytest.fixture
 def base(pool: ConnectionPool, connection: psycopg.Connection) -> Answers:
-    """Land the twenty sales, and check what gold says of them before anything happens."""
+    """Land the twenty sales; return what gold says of them before anything happens."""
     land(connection, twenty_sales())
     run_etl(pool)
     answers = found(connection)
-    assert_same(answers, told(twenty_sales()))
     assert {name.partition(".")[2] for name in answers} == EVERY
     return answers
 

@@ -205,20 +205,20 @@ def test_however_records_arrive_silver_and_gold_are_the_same(
     """And gold is what DuckDB makes of the records with the clocks put right."""
     records = fleet(seed)
     right = told(records, ZONES, SOURCES)
-    ways = [plainly(records), wildly(records, random.Random(seed)), wildly(records, random.Random(seed + 1000))]
     snapshots = []
-    for happenings in ways:
+    for happenings in (plainly(records), wildly(records, random.Random(seed))):
         with (
             a_database(postgres_url, template_database) as url,
             psycopg.connect(url, autocommit=True) as connection,
             open_pool(url) as pool,
         ):
             snapshots.append(lived(pool, connection, happenings))
+            arrived = connection.execute("select count(*) from scout.bronze_transactions_raw").fetchone()
+            assert arrived == (len(records),)
             assert_same(found(connection), right)
 
-    first, *others = snapshots
-    assert [name for name, rows in first.items() if not rows] == []
-    for other in others:
-        assert first.keys() == other.keys()
-        for name, rows in first.items():
-            assert rows - other[name] == Counter() == other[name] - rows, name
+    plain, wild = snapshots
+    assert [name for name, rows in plain.items() if not rows] == []
+    assert plain.keys() == wild.keys()
+    for name, rows in plain.items():
+        assert (rows - wild[name], wild[name] - rows) == (Counter(), Counter()), name
