@@ -13,9 +13,11 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
+from server.database import SQL
 from server.etl import run_checks, run_etl
 
 SOLD_AT = "2026-01-20T10:00:00+08:00"
+VIEWS = [f"gold_{path.stem}" for path in sorted((SQL / "models" / "gold").glob("*.sql"))]
 
 Row = dict[str, Any]
 Sold = Callable[..., None]
