@@ -17,7 +17,7 @@ ifeq ($(shell command -v systemd-analyze),)
 ELSEWHERE += or analyze
 endif
 
-.PHONY: help demo test test-root test-service test-power test-s3 test-browser test-postgresql-15 test-year bench bench-overload bench-idle bench-gold soak install lint format lock clean
+.PHONY: help demo test test-root test-service test-power test-s3 test-browser test-postgresql-15 test-year bench bench-overload bench-idle bench-increment bench-gold soak install gold-catalogue lint format lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -70,6 +70,9 @@ bench: $(STAMP)  ## the ingest endpoint at 200 sales a second; finding new objec
 	@$(BIN)/python bench/ingest.py
 	@$(BIN)/python bench/ledger_size.py
 
+bench-increment: $(STAMP)  ## 10,000 sales from landing to gold, beside 100,000 and beside 2,000,000 (half an hour)
+	@$(BIN)/python bench/increment.py
+
 bench-overload: $(STAMP)  ## twice what the server can take, for a minute
 	@SCOUT_TEST_OVERLOAD_S=60 $(BIN)/python -m pytest --quiet --capture=no tests/server/test_overload.py -k twice
 
@@ -99,6 +102,9 @@ lint: $(STAMP)  ## ruff, mypy --strict, import contracts
 format: $(STAMP)  ## what `make lint` wants of the layout
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
+
+gold-catalogue: $(STAMP)  ## docs/gold.md from the comments of the models
+	@$(BIN)/python deploy/gold_catalogue.py
 
 lock:  ## the locked dependencies anew (needs uv)
 	$(UV_LOCK) pyproject.toml --extra server --group dev --output-file requirements/dev.txt

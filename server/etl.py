@@ -62,6 +62,22 @@ def run_etl(pool: ConnectionPool, sleep: Callable[[float], None] = tenacity.nap.
     return done
 
 
+def rebuild_gold(pool: ConnectionPool, sleep: Callable[[float], None] = tenacity.nap.sleep) -> list[TargetResult]:
+    """Make the tables of gold anew from silver, in one transaction; return what was done, one result per target."""
+    query = named_queries("etl")["rebuild_gold"]
+    done = transact(pool, lambda connection: connection.execute(query).fetchall(), sleep)
+    results = [TargetResult(*row) for row in done]
+    log.info("gold_rebuilt", **{result.target: result.written for result in results})
+    return results
+
+
+def type_again(pool: ConnectionPool) -> int:
+    """Make every row of production due again, say after the table of dialects changed; return how many rows."""
+    with pool.connection() as connection:
+        (rows,) = connection.execute(named_queries("etl")["type_again"]).fetchone() or (0,)
+    return int(rows)
+
+
 def run_checks(pool: ConnectionPool, folder: Path = SQL / "checks") -> list[CheckResult]:
     """Run every check; return how many rows contradict each, by name of its file."""
     with pool.connection() as connection:

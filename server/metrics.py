@@ -24,7 +24,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from server.condition import CONDITIONS
-from server.standing import Fleet, Road, Standing, Troubles
+from server.standing import Fleet, Lag, Road, Standing, Troubles
 from server.tokens import SERVICE_ROLE, Identity, bearer
 from server.traffic import Traffic
 
@@ -76,13 +76,15 @@ class _Standing(Collector):
         yield info
         yield _gauge("committer_waiting_deliveries", "Posts that wait for a commit.", self._deliveries_waiting())
         try:
-            standings, road = self._fleet.standings(), self._fleet.road()
+            standings, road, lags = self._fleet.standings(), self._fleet.road(), self._fleet.lags()
             troubles = self._fleet.troubles()
         except psycopg.Error:
             yield _gauge("database_up", "1 while the database answers, else 0.", 0)
             return
         yield _gauge("database_up", "1 while the database answers, else 0.", 1)
         yield from _of_road(road)
+        yield _p95("etl_lag_p95_seconds", "From bronze's commit to gold, of 95 of 100 sales.", lags.etl)
+        yield _p95("capture_lag_p95_seconds", "From the sale to bronze, of 95 of 100 sales.", lags.capture)
         yield from _of_devices(standings)
         if troubles is not None:
             yield from _of_troubles(troubles)
@@ -125,6 +127,14 @@ def _of_troubles(troubles: Troubles) -> Iterator[Metric]:
     held.add_metric(["line"], troubles.refused_lines)
     held.add_metric(["object"], troubles.refused_objects)
     yield held
+
+
+def _p95(name: str, words: str, lag: Lag) -> GaugeMetricFamily:
+    gauge = GaugeMetricFamily(f"scout_server_{name}", words, labels=["window"])
+    for window, p95_s in (("hour", lag.p95_last_hour_s), ("day", lag.p95_last_day_s)):
+        if p95_s is not None:
+            gauge.add_metric([window], p95_s)
+    return gauge
 
 
 def _gauge(name: str, words: str, value: float) -> GaugeMetricFamily:

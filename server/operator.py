@@ -19,13 +19,23 @@ class DeviceStatus:
     """How far one device's sales have come."""
 
     device_id: str
+    source: str  # under which its sales count
     files_waiting: int
     files_loaded: int
     files_quarantined: int
     rows_loaded: int
+    rows_duplicate: int
+    rows_refused: int
+    rows_last_minute: int
     rows_last_hour: int
+    rows_last_day: int
     rows_waiting: int  # in bronze and not yet in silver
     lag_s: float  # how long the oldest of them has waited
+    etl_lag_p95_s: int | None  # from bronze's commit to gold, of 95 of 100 rows of the last hour
+    etl_lag_p95_day_s: int | None  # of the last day
+    capture_lag_p95_s: int | None  # from the sale to bronze
+    capture_lag_p95_day_s: int | None
+    first_loaded_at: datetime | None
     last_loaded_at: datetime | None
     last_error: str | None
     is_silent: bool  # it should have called home and did not

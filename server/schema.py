@@ -25,7 +25,7 @@ from server import clashes
 from server.database import SQL, named_queries
 from server.errors import Misconfigured
 
-MODEL_FOLDERS = ("models/edge", "models/bronze", "models/silver", "models/gold")
+MODEL_FOLDERS = ("models/edge", "models/bronze", "models/silver", "models/gold", "models/scout_gold")
 """In this order, files by name: a model may use those before it."""
 
 SUPABASE_FOLDER = "supabase"
@@ -192,6 +192,7 @@ def _apply_migration(connection: psycopg.Connection, file: File) -> None:
 
 def _apply_models(connection: psycopg.Connection, due: Plan) -> None:
     with connection.transaction():
+        connection.execute(_QUERIES["hold_etl"])
         for file in due.models:
             try:
                 connection.execute(file.text.encode())

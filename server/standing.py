@@ -2,6 +2,7 @@
 
     devices    each with its newest report           one query over the devices; kept for DEVICES_KEPT_S
     road       what waits between bucket and silver   the queues alone; kept for ROAD_KEPT_S
+    lags       how long what arrived took to gold     the counts of a day; kept for LAGS_KEPT_S
     trouble    missing, forked, refused, silent      reads all of bronze's index; in a thread of its own, and
                                                      no oftener than costs a twentieth of one connection
 
@@ -28,6 +29,7 @@ from server.database import named_queries
 
 DEVICES_KEPT_S = 3.0
 ROAD_KEPT_S = 3.0
+LAGS_KEPT_S = 60.0
 TROUBLE_KEPT_S = 30.0
 TROUBLE_WAIT_S = 2.0
 TROUBLE_SHARE = 20
@@ -94,6 +96,24 @@ class Road:
     rows_oldest_s: float | None
     loads_failed: int
     renewals_held_since: datetime | None  # after a restore, until an operator has looked at who is revoked
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """Within how many seconds 95 of 100 rows came; None where none came."""
+
+    rows_last_hour: int = 0
+    rows_last_day: int = 0
+    p95_last_hour_s: int | None = None
+    p95_last_day_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lags:
+    """How long what arrived took, of all devices together: to silver and gold, and from the sale to bronze."""
+
+    etl: Lag = Lag()
+    capture: Lag = Lag()
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,11 +218,12 @@ class Fleet:
         self._pool = pool
         self._devices = Kept(self._look_at_devices, DEVICES_KEPT_S, monotonic)
         self._road = Kept(self._look_at_road, ROAD_KEPT_S, monotonic)
+        self._lags = Kept(self._look_at_lags, LAGS_KEPT_S, monotonic)
         self._troubles = KeptAside(self._look_for_trouble, TROUBLE_KEPT_S, TROUBLE_SHARE, monotonic)
         self._judged: tuple[list[Device], Troubles | None, list[Standing]] = ([], None, [])
 
     def standings(self) -> list[Standing]:
-        """Every device, by name. Raises psycopg.Error, as the two below."""
+        """Every device, by name. Raises psycopg.Error, as the three below."""
         troubles, devices = self.troubles(), self._devices.get()
         judged = self._judged
         # Judging thousands takes longer than a page: not again while neither changed.
@@ -219,6 +240,10 @@ class Fleet:
     def road(self) -> Road:
         """What waits between the bucket and silver."""
         return self._road.get()
+
+    def lags(self) -> Lags:
+        """How long what arrived in the last hour and day took."""
+        return self._lags.get()
 
     def troubles(self) -> Troubles | None:
         """What the server found out by itself; None while that is not known yet."""
@@ -239,6 +264,10 @@ class Fleet:
             road = cursor.execute(_QUERIES["road"], {"counted_max": COUNTED_MAX}).fetchone()
         assert road
         return road
+
+    def _look_at_lags(self) -> Lags:
+        with self._pool.connection() as connection:
+            return Lags(**{kind: Lag(*lag) for kind, *lag in connection.execute(_QUERIES["lags"])})
 
     def _look_for_trouble(self) -> Troubles:
         with self._pool.connection() as connection, connection.transaction():

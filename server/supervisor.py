@@ -4,8 +4,8 @@
     DATA/bucket            the objects (server/buckets/folder.py), unless they are to lie elsewhere
     DATA/secrets           jwt-secret, jwt-secret-previous, service-token, postgres-password
 
-Threads beside the one that answers requests: the committer, the loader loop, the ETL loop, the watchdog that
-starts a PostgreSQL that died again, and one that keeps the service token fresh.
+Threads beside the one that answers requests: the committer, the loader loop, the ETL loop, the gold loop, the
+watchdog that starts a PostgreSQL that died again, and one that keeps the service token fresh.
 
 May be relied on: SIGTERM or SIGINT ends it in order, with exit status 0, within 30 s (a PostgreSQL that is
 just recovering from a crash may take longer); what was acknowledged by then, or before a kill -9, is committed.
@@ -36,6 +36,7 @@ from server.database import open_pool
 from server.embedded import EmbeddedPostgres
 from server.errors import Misconfigured
 from server.etl import run_etl
+from server.gold import REFRESH_AFTER, refresh
 from server.ingest import PATHS
 from server.loader import LoadSummary, load
 from server.loading import Loading
@@ -56,6 +57,8 @@ LOADER_INTERVAL_S = 5.0
 ETL_INTERVAL_S = 5.0
 WATCHDOG_INTERVAL_S = 1.0
 SERVICE_TOKEN_INTERVAL_S = 6 * 3600.0
+GOLD_INTERVAL_S = 60.0
+"""How often it is asked whether something is due that is done once a day: two look-ups by index."""
 
 log = structlog.get_logger()
 
@@ -154,6 +157,7 @@ def up(
         house.enter_context(Loop("service_token", keep_token, SERVICE_TOKEN_INTERVAL_S))
         house.enter_context(etl_loop)
         house.enter_context(loader_loop)
+        house.enter_context(gold_loop(pool))
         committer = house.enter_context(Committer(pool, limits, etl_loop.nudge))
 
         def load_day(day: date | None) -> LoadSummary:
@@ -198,12 +202,16 @@ def serve(
     stop: Stop,
     limits: Limits = LIMITS,
 ) -> None:
-    """Answer requests against a given database and bucket until `stop`; loops run elsewhere. `is_open` as in up()."""
+    """Answer requests against a given database and bucket until `stop`; loader and ETL run elsewhere.
+
+    `is_open` as in up().
+    """
     if is_open:
         _open(address)
     with (
         listen(address) as listener,
         _pool(database_url, limits) as pool,
+        gold_loop(pool),
         Committer(pool, limits, _nobody_waits) as committer,
     ):
 
@@ -214,6 +222,11 @@ def serve(
         parts = Parts(pool, bucket, committer, secret, now, load_day, wake, stored, limits, is_open, previous)
         on_ready(_base_url(listener))
         _answer_requests(parts, listener, stop)
+
+
+def gold_loop(pool: ConnectionPool) -> Loop:
+    """Make the loop that refreshes what is kept of gold. Not waited for at the end: nothing but work is lost."""
+    return Loop("gold", lambda: refresh(pool, REFRESH_AFTER), GOLD_INTERVAL_S, stop_s=0.5)
 
 
 @contextmanager

@@ -84,22 +84,30 @@ def after_restore(
 
 
 def status(data: Data = None, database_url: DatabaseUrl = None, as_json: AsJson = False) -> None:
-    """Show how far each device's sales have come: files, rows, what waits, what was refused."""
+    """Show how far each device's sales have come: files, rows, what waits, what was refused, how long it took.
+
+    The p95 is that of the last hour: of 100 sales 95 took no longer from bronze to gold, and from the sale to bronze.
+    """
     with psycopg.connect(find_database(data, database_url, os.environ), autocommit=True) as connection:
         devices = operator.ingestion_status(connection)
         silent, alarms = audit.silent_devices(connection), audit.open_alarms(connection)
     if as_json:
         typer.echo(json.dumps([asdict(device) for device in devices], default=str))
         return
-    typer.echo(f"{'device':<24}{'rows':>12}{'last hour':>11}{'waiting':>9}{'lag':>8}  last loaded")
+    p95 = f"{'p95 to gold':>13}{'to bronze':>11}"
+    typer.echo(f"{'device':<24}{'rows':>12}{'last hour':>11}{'waiting':>9}{'lag':>8}{p95}  last loaded")
     for device in devices:
         at = f"{device.last_loaded_at:%Y-%m-%d %H:%M:%S}" if device.last_loaded_at else "never"
         typer.echo(
             f"{device.device_id:<24}{device.rows_loaded:>12,}{device.rows_last_hour:>11,}{device.rows_waiting:>9,}"
-            f"{device.lag_s:>7.0f}s  {at}"
+            f"{device.lag_s:>7.0f}s{_seconds(device.etl_lag_p95_s):>13}{_seconds(device.capture_lag_p95_s):>11}  {at}"
         )
         if device.files_quarantined or device.last_error:
             typer.echo(f"{'':<24}{device.files_quarantined} files in quarantine; {device.last_error or ''}")
     if not devices:
         typer.echo("no device is known yet: scout-server devices code NAME, or scout-server tokens issue --name NAME")
     say_alarms(silent, alarms)
+
+
+def _seconds(lag_s: int | None) -> str:
+    return "" if lag_s is None else f"{lag_s:,}s"

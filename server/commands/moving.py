@@ -15,9 +15,10 @@ from server.buckets import open_bucket
 from server.commands.options import AsJson, BucketUrl, Data, DatabaseUrl, Watch, progress_bar, repeat, say_loaded
 from server.config import find_bucket, find_database, now
 from server.database import open_pool
-from server.etl import TargetResult, run_etl
+from server.etl import TargetResult, run_etl, type_again
 from server.loader import load as load_objects
 from server.loading import Loading
+from server.loop import Loop
 from server.repair import repair
 
 
@@ -46,7 +47,7 @@ def load(
     ):
         if watch:
             step = Loading(pool, opened, lambda: None).step
-            repeat("loader", lambda: say_loaded(step(), as_json, quiet=True), supervisor.LOADER_INTERVAL_S)
+            repeat(Loop("loader", lambda: say_loaded(step(), as_json, quiet=True), supervisor.LOADER_INTERVAL_S))
         else:
             with progress_bar("loading") as progress:
                 summary = load_objects(pool, opened, today=now().date(), day=day, sweep=sweep, progress=progress)
@@ -87,11 +88,28 @@ def import_(
         raise typer.Exit(1)
 
 
-def etl(data: Data = None, database_url: DatabaseUrl = None, watch: Watch = False, as_json: AsJson = False) -> None:
-    """Move what bronze received to production, silver and gold. Cost follows the new rows."""
+def etl(
+    *,
+    again: Annotated[
+        bool, typer.Option("--again", help="Type all that is there again, after a change of the tills' dialects.")
+    ] = False,
+    data: Data = None,
+    database_url: DatabaseUrl = None,
+    watch: Watch = False,
+    as_json: AsJson = False,
+) -> None:
+    """Move what bronze received to production, silver and gold. Cost follows the new rows.
+
+    --again also reads every row of production again: needed once after a change of scout.dialect or scout.vocabulary,
+    for what is there already. New sales come first; a run that is broken off goes on where it was.
+    --watch also refreshes once a day what 'gold refresh' does.
+    """
     with open_pool(find_database(data, database_url, os.environ)) as pool:
+        if again:
+            typer.echo(f"{type_again(pool):,} rows are typed again", err=True)
         if watch:
-            repeat("etl", lambda: _say_moved(run_etl(pool), as_json, quiet=True), supervisor.ETL_INTERVAL_S)
+            moving = Loop("etl", lambda: _say_moved(run_etl(pool), as_json, quiet=True), supervisor.ETL_INTERVAL_S)
+            repeat(moving, supervisor.gold_loop(pool))
         else:
             _say_moved(run_etl(pool), as_json)
 

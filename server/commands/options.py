@@ -82,11 +82,13 @@ def duration(text: str) -> timedelta:
     return timedelta(**{unit: int(found[1])})
 
 
-def repeat(name: str, step: Callable[[], object], interval_s: float) -> None:
-    """Run a loop until SIGTERM or SIGINT."""
-    # Blocked before the loop's thread begins, so that they wait here.
+def repeat(*loops: Loop) -> None:
+    """Run loops until SIGTERM or SIGINT."""
+    # Blocked before the loops' threads begin, so that they wait here.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-    with Loop(name, step, interval_s):
+    with ExitStack() as running:
+        for loop in loops:
+            running.enter_context(loop)
         signal.sigwait(STOPPING)
 
 

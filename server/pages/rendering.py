@@ -114,6 +114,13 @@ def brief(seconds: float | None) -> str:
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s" if seconds < 60 else span(seconds)
 
 
+def below(seconds: int | None) -> str:
+    """A bound that a span of time stays below, such as `< 5 s`; a dash for none."""
+    if seconds is None:
+        return NOTHING
+    return f"< {seconds} s" if seconds < 60 else f"< {span(seconds)}"
+
+
 def ahead(seconds: float | None) -> str:
     """How a clock differs from ours."""
     if seconds is None:
@@ -173,7 +180,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (plain, span, brief, ahead, count, short, size, percent, instant)
+    filters = (plain, span, brief, below, ahead, count, short, size, percent, instant)
     environment.filters |= {each.__name__: each for each in filters}
     environment.globals["assets"] = {name: f"/fleet/static/{name}?{asset.mark}" for name, asset in assets().items()}
     return environment

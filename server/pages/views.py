@@ -16,8 +16,8 @@ from server.condition import BAD, GOOD, OLDEST_LATE_S, OLDEST_USUAL_S, WARN
 from server.database import named_queries
 from server.pages.drawing import Drawing, draw_bars, draw_line, round_up_span
 from server.pages.overview import Asked, needs_somebody, select
-from server.pages.rendering import Page, brief, count, percent, short, span
-from server.standing import Fleet, Reported, Road, Standing, Troubles, reported_history, sales_by_hour
+from server.pages.rendering import NOTHING, Page, below, brief, count, percent, short, span
+from server.standing import Fleet, Lags, Reported, Road, Standing, Troubles, reported_history, sales_by_hour
 from server.traffic import Recent, Traffic
 
 FILES_SHOWN = 50
@@ -34,6 +34,8 @@ ANSWER_SLOW_S = 1.0
 SUCCESS_LOW = 0.99
 QUEUE_LATE_S = 60.0
 """Loader and ETL look every five seconds."""
+LAG_PROMISED_S = 120
+"""From bronze to gold, of 95 of 100 sales."""
 
 DONE = {
     "revoke": "The device is shut out from now on. Its sales stay on it.",
@@ -104,7 +106,7 @@ def overview(fleet: Fleet, traffic: Traffic, query: Mapping[str, str]) -> Page:
     values = {
         "asked": asked,
         "selection": select(standings, asked),
-        "figures": _figures(standings, road, troubles, traffic.recent()),
+        "figures": [*_figures(standings, road, troubles, traffic.recent()), _promise(fleet.lags())],
         "renewals_held_since": road.renewals_held_since,
     }
     return Page("overview.html", values)
@@ -145,6 +147,8 @@ def road(fleet: Fleet, traffic: Traffic) -> Page:
     """Where sales wait on their way, and how requests are answered."""
     values = {
         "stages": _stages(fleet.standings(), fleet.road()),
+        "lags": fleet.lags(),
+        "promise": _promise(fleet.lags()),
         "recent": traffic.recent(),
         "routes": traffic.by_route(),
     }
@@ -197,7 +201,7 @@ def files(connection: psycopg.Connection, query: Mapping[str, str]) -> Page:
 
 
 def _figures(standings: list[Standing], road: Road, troubles: Troubles | None, recent: Recent) -> list[Figure]:
-    """How things stand, in eight numbers."""
+    """How things stand, in seven numbers."""
     serving = [one.device for one in standings if not one.device.revoked_at]
     attention = sum(needs_somebody(one) for one in standings)
     waiting = sum(one.waiting_rows or 0 for one in serving)
@@ -257,6 +261,16 @@ def _figures(standings: list[Standing], road: Road, troubles: Troubles | None, r
             "/fleet/road",
         ),
     ]
+
+
+def _promise(lags: Lags) -> Figure:
+    """Whether what came in the last hour was in gold as soon as we promise."""
+    p95_s, promised = lags.etl.p95_last_hour_s, f"the {span(LAG_PROMISED_S)} promised"
+    is_kept = p95_s is None or p95_s <= LAG_PROMISED_S
+    if p95_s is None:
+        return Figure("lag p95", NOTHING, "nothing came in the last hour", GOOD, "/fleet/road")
+    note = f"last hour, {'under' if is_kept else 'over'} {promised}"
+    return Figure("lag p95", below(p95_s), note, GOOD if is_kept else BAD, "/fleet/road")
 
 
 def _stages(standings: list[Standing], road: Road) -> list[Stage]:

@@ -177,7 +177,12 @@ def _open(connection: psycopg.Connection, shop: Shop) -> None:
 
 
 def _remember(connection: psycopg.Connection, shop: Shop) -> None:
-    """A week of reports with a silent night and an outage in it, and files that came of it."""
+    """A week of reports with a silent night and an outage in it, files that came of it, and how long the last took."""
+    for kind, below_s, rows in (("etl", 5, 57), ("etl", 10, 3), ("capture", 60, 50), ("capture", 21_600, 10)):
+        connection.execute(
+            "insert into scout_bronze.lags values (date_trunc('hour', now(), 'UTC'), %s, %s, %s, %s)",
+            [shop.device_id, kind, below_s, rows],
+        )
     random = Random(shop.device_id)
     backlog = 0
     begin_s = now_s(connection) // HOUR_S * HOUR_S - HISTORY_HOURS * HOUR_S

@@ -160,18 +160,6 @@ def test_a_second_id_at_one_seq_is_stored_too(connection: psycopg.Connection) ->
     assert len(rows(connection, RAW)) == 2
 
 
-def test_what_was_retired_is_a_duplicate(connection: psycopg.Connection) -> None:
-    """A late copy of rows that were removed after production does not come back."""
-    delivery = foreign(b'{"transaction_id":"t-1"}\n{"transaction_id":"t-2"}')
-    connection.execute("insert into scout_bronze.retired values (%s, %s, '{[1,3)}')", [DEVICE, EPOCH])
-    connection.execute(
-        "insert into scout_bronze.retired_identities values (%s, %s)", [DEVICE, delivery.lines[0].identity]
-    )
-
-    assert counts(stored(connection, posted(*batch(range(1, 5))), delivery)) == [(2, 2, 0), (1, 1, 0)]
-    assert [seq for _, seq, _ in rows(connection, RAW)] == [3, 4, None]
-
-
 def test_a_refused_line_is_held_once_and_rejected_each_time(connection: psycopg.Connection) -> None:
     """The quarantine keeps the bytes; every sender hears line and reason."""
     lines = [to_line(record(1)), b'{"seq":2,broken']

@@ -43,6 +43,7 @@ def test_every_clash_is_listed_and_nothing_is_changed(old: psycopg.Connection) -
     assert lines[1].startswith("  table scout.silver_transactions (id bigint, store_id bigint, payment_method ")
     assert lines[2:-1] == [
         "  table scout.dim_store (id bigint, name text)",
+        "  view scout_gold.daily_transactions (transactions bigint)",
         "  materialized view scout.gold_txn_daily (transactions bigint)",
     ]
     assert "--move-aside" in lines[-1]
@@ -54,7 +55,8 @@ def test_what_is_in_the_way_is_moved_with_all_that_it_holds(old: psycopg.Connect
     migrate(old, move_aside=True)
 
     assert value(old, "select peso_value from scout_before.silver_transactions") == 150.50
-    assert value(old, "select transactions from scout_gold.daily_transactions") == 1
+    assert value(old, "select transactions from scout_before.daily_transactions") == 1
+    assert value(old, "select count(*) from scout_gold.daily_transactions") == 0
     assert value(old, "select count(*) from scout.silver_transactions") == 0
     assert value(old, "select count(*) from scout.gold_txn_daily") == 0
     assert migrate(old) == ()
@@ -89,6 +91,24 @@ def test_adopted_rows_are_one_load_and_flow_on_to_gold(old: psycopg.Connection) 
     assert value(old, "select count(*) from scout.silver_edge_events") == 4
     assert value(old, "select transactions from scout.gold_txn_daily where business_day = '2026-01-20'") == 1739
     assert again == (0,)
+
+
+def test_adopted_rows_are_typed_again_when_asked(old: psycopg.Connection) -> None:
+    """They have no number of the landing table, and are found all the same."""
+    migrate(old, move_aside=True)
+    old.execute("select * from scout_bronze.etl_to_production()")
+    old.execute("update scout.silver_transactions set peso_value = 0")
+    old.execute("update scout.silver_edge_events set transaction_id = 'wrong'")
+    assert value(old, "select scout.type_again()") == 1740
+
+    done = old.execute("select target, rows_written from scout_bronze.etl_to_production()").fetchall()
+
+    assert dict(done)["scout.silver_transactions"] == value(
+        old, "select count(*) from scout.silver_transactions where peso_value <> 0"
+    )
+    assert value(old, "select min(peso_value) from scout.silver_transactions") > 0
+    assert value(old, "select count(*) from scout.silver_edge_events where transaction_id = 'wrong'") == 0
+    assert dict(done)["scout.silver_edge_events"] == value(old, "select count(*) from scout.silver_edge_events") > 0
 
 
 def test_new_sales_join_the_adopted_ones(old: psycopg.Connection) -> None:

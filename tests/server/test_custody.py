@@ -275,14 +275,6 @@ def test_whatever_is_taken_away_or_claimed_is_seen(delivered: ConnectionPool, st
     assert problems(delivered) == said
 
 
-def test_what_was_retired_is_missing_nowhere(delivered: ConnectionPool) -> None:
-    """Rows that were pruned are accounted for in both counts."""
-    do(delivered, "insert into scout_bronze.retired values ('pi-05', '00000000000000aa', '{[1,4]}')")
-    do(delivered, "delete from scout_bronze.transactions_raw where seq <= 4")
-
-    assert problems(delivered) == []
-
-
 def test_a_line_that_was_replayed_out_of_quarantine_is_counted_once(delivered: ConnectionPool) -> None:
     """In its batch's day, also when rows of the batch were lost and came again."""
     good = to_line(record(11))

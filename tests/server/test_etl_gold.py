@@ -274,9 +274,9 @@ def test_every_relation_says_what_it_means(connection: psycopg.Connection) -> No
     rows = connection.execute(
         """
         select relname, obj_description(oid, 'pg_class'),
-            case when relkind = 'v' then pg_get_viewdef(oid) else '' end
+            case when relkind in ('v', 'm') then pg_get_viewdef(oid) else '' end
         from pg_class
-        where relnamespace = 'scout'::regnamespace and relkind in ('r', 'v')
+        where relnamespace = 'scout'::regnamespace and relkind in ('r', 'v', 'm')
         """
     ).fetchall()
 

@@ -99,7 +99,7 @@ TYPING = [
     ("peso_value", " ", None, "missing"),
     ("store_id", 102, "102", None),
     ("store_id", " 102 ", "102", None),
-    ("store_id", ["102"], None, "not text"),
+    ("store_id", ["102"], None, "not text, or too long"),
     ("store_id", None, None, "missing"),
     ("transaction_id", 17, "17", None),
     ("transaction_id", None, None, "missing"),
@@ -124,7 +124,7 @@ TYPING = [
     ("suggestion_accepted", 0, False, None),
     ("suggestion_accepted", "perhaps", None, "not true or false"),
     ("customer_id", 603, "603", None),
-    ("sku", True, None, "not text"),
+    ("sku", True, None, "not text, or too long"),
     ("request_type", None, None, None),
 ]
 

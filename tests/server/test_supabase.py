@@ -14,12 +14,16 @@ from typing import Any
 import psycopg
 import pytest
 from conftest import a_database, a_postgres
+from landing import land, record
 from programs import scout_server
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg.types.json import Jsonb
 
+from server.database import open_pool
 from server.errors import Misconfigured
+from server.etl import run_etl
+from server.gold import refresh
 from server.schema import migrate, plan
 
 ROLES, STORAGE = (Path(__file__).with_name(f"storage_{part}.sql").read_text() for part in ("roles", "schema"))
@@ -304,6 +308,20 @@ def test_who_migrates_may_become_the_devices_role(owner: psycopg.Connection) -> 
     assert role == ("edge_uploader",)
 
 
+def test_the_owner_counts_what_is_bought_together(bare_url: str, owner: psycopg.Connection) -> None:
+    """A refresh needs no more than to own what it fills."""
+    migrate(owner)
+    items = [{"sku": "a", "total_price": 1}, {"sku": "b", "total_price": 1}]
+    land(owner, [record(n, {"transaction_id": n, "store_id": "1", "peso_value": 2, "items": items}) for n in range(10)])
+
+    with open_pool(owners(bare_url)) as pool:
+        run_etl(pool)
+        assert refresh(pool)
+
+    found = owner.execute("select sku_a, sku_b, transactions_together from scout.gold_basket_patterns").fetchall()
+    assert found == [("a", "b", 10)]
+
+
 def test_an_unmigrated_project_says_what_it_refuses(owner: psycopg.Connection) -> None:
     """A number that another migration of the project took is named before anything is changed."""
     owner.execute("create schema supabase_migrations")
@@ -317,7 +335,7 @@ def test_an_unmigrated_project_says_what_it_refuses(owner: psycopg.Connection) -
 WHO = ("anon", "authenticated", "edge_uploader", "service_role", "authenticator", "scout_analyst", "newcomer")
 OURS = ("scout", "scout_bronze", "scout_edge", "scout_gold", "public")
 REACHED = """
-select role, nspname || '.' || name as name, may, may_write
+select role, nspname || '.' || name, may_write
 from unnest(%(roles)s::text[]) as role
 cross join lateral (
     select pronamespace as schema, proname as name, has_function_privilege(role, oid, 'execute') as may,
@@ -357,7 +375,7 @@ end $$
 def reached(connection: psycopg.Connection, *roles: str) -> set[tuple[str, str, bool]]:
     """Each function, table, view and sequence of ours that a role can use: role, name, whether to write."""
     asked = {"roles": list(roles), "schemas": list(OURS)}
-    return {(role, name, may_write) for role, name, _, may_write in connection.execute(REACHED, asked)}
+    return set(connection.execute(REACHED, asked))
 
 
 def for_analysts(connection: psycopg.Connection) -> set[str]:
@@ -405,6 +423,16 @@ def test_what_a_project_gives_to_everybody_by_default_is_taken_back(bare_url: st
             ("edge_uploader", "scout_edge.may_upload", False),
             *(("scout_analyst", name, False) for name in for_analysts(superuser)),
         }
+
+
+def test_what_is_the_projects_own_keeps_its_rights(owner: psycopg.Connection) -> None:
+    """A table and a function that lie beside ours, in a schema that the project opened."""
+    owner.execute("create schema scout; create table scout.notes (text text); grant select on scout.notes to anon")
+    owner.execute("create function scout.own() returns integer language sql return 1")
+    migrate(owner)
+    owner.execute("grant usage on schema scout to anon")
+
+    assert reached(owner, "anon") == {("anon", "scout.notes", False), ("anon", "scout.own", False)}
 
 
 def test_an_analyst_reads_all_of_it(project: psycopg.Connection) -> None:

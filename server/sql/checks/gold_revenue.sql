@@ -41,6 +41,29 @@ gold (view, revenue) as (
     union all
     select 'gold_payment_analysis', sum(revenue) from scout.gold_payment_analysis
     union all
+    select 'gold_product_mix', sum(revenue) from scout.gold_product_mix
+    union all
+    select 'gold_sku_performance', sum(revenue) from scout.gold_sku_performance
+    union all
+    select 'gold_category_brand_share', sum(revenue) from scout.gold_category_brand_share
+    union all
+    select 'gold_request_behavior', sum(revenue) from scout.gold_request_behavior
+    union all
+    select 'gold_suggestion_effect', sum(revenue) from scout.gold_suggestion_effect
+    union all
+    select 'gold_demographics', sum(revenue) from scout.gold_demographics
+    union all
+    select 'gold_customer_segments', sum(revenue) from scout.gold_customer_segments
+    union all
+    select 'gold_campaign_effect', sum(revenue) from scout.gold_campaign_effect
+    union all
+    select 'gold_economic_class', sum(revenue) from scout.gold_economic_class
+    union all
+    select 'gold_tbwa_client_share', sum(revenue) from scout.gold_tbwa_client_share
+    union all
+    -- One row per dimension: each of them divides the whole.
+    select 'gold_revenue_by_dim', sum(revenue) from scout.gold_revenue_by_dim group by dimension
+    union all
     select 'gold_executive_kpis', revenue from scout.gold_executive_kpis
 )
 select gold.view, gold.revenue, silver.revenue as silver_revenue

@@ -4,10 +4,11 @@ with told as (
         raw_id,
         coalesce(source_id, device_id, '') as source_id,
         scout.transaction_key(
-            scout.said_text(scout.said_field(payload, 'transaction_id')),
+            scout.said_text(told.transaction_id),
             epoch, seq, record_id, coalesce(identity, int8send(raw_id))
         ) as transaction_key
     from scout.bronze_transaction_rows
+    cross join lateral scout.told_sale(payload) as told
 ),
 kept as (
     select raw_id, source_id, transaction_key from scout.silver_transactions

@@ -1,16 +1,75 @@
--- Where in its JSON a till may put each field: the one place that knows the tills' dialects.
+-- The tills' dialects as a table, and rows that are typed again.
+
+-- An ETL that runs now ends first: it and this would wait for each other's tables.
+select pg_advisory_xact_lock(hashtextextended('scout_bronze.etl_to_production', 0));
+
+-- What can be said: a column for each field of silver, and for each time the zone of the place where it was found.
+create type scout.told_sale as (
+    transaction_id jsonb,
+    store_id jsonb,
+    "timestamp" jsonb,
+    timestamp_zone text,
+    captured_at jsonb,
+    captured_at_zone text,
+    peso_value jsonb,
+    units_per_transaction jsonb,
+    basket_size jsonb,
+    sku jsonb,
+    brand_name jsonb,
+    product_category jsonb,
+    region jsonb,
+    province jsonb,
+    city jsonb,
+    barangay jsonb,
+    store_type jsonb,
+    customer_id jsonb,
+    customer_type jsonb,
+    gender jsonb,
+    age_bracket jsonb,
+    economic_class jsonb,
+    request_mode jsonb,
+    request_type jsonb,
+    suggestion_offered jsonb,
+    suggestion_accepted jsonb,
+    campaign_influenced jsonb,
+    is_tbwa_client jsonb,
+    payment_method jsonb,
+    duration_seconds jsonb,
+    handshake_score jsonb,
+    status jsonb,
+    revision jsonb
+);
+comment on type scout.told_sale is 'What a payload says of the sale itself.';
+create type scout.told_substitution as (
+    occurred jsonb, from_sku jsonb, from_brand jsonb, to_sku jsonb, to_brand jsonb, reason jsonb
+);
+comment on type scout.told_substitution is 'What a payload says of a substitution.';
+create type scout.told_list as (items jsonb, combo_basket jsonb);
+comment on type scout.told_list is 'The lists in a payload.';
+create type scout.told_item as (
+    sku jsonb, product_name jsonb, product_category jsonb, brand_name jsonb, qty jsonb, unit_price jsonb,
+    total_price jsonb
+);
+comment on type scout.told_item is 'What an element of the list of items says.';
+create type scout.told_combo_item as (sku jsonb, quantity jsonb);
+comment on type scout.told_combo_item is 'What an element of the list combo_basket says.';
+
 create table scout.dialect (
     part text not null check (part in ('sale', 'substitution', 'list', 'item', 'combo_item')),
     field text not null,
     preference smallint not null,
-    path text[] not null check (cardinality(path) > 0 and array_position(path, null) is null),
+    path text[] not null check (
+        cardinality(path) > 0
+        and array_position(path, null) is null
+        and octet_length(path[1]) between 1 and 63 -- it becomes a column's name
+    ),
     zone text,
     primary key (part, field, preference),
     unique (part, field, path)
 );
 comment on table scout.dialect is
     'One row per field of silver and place where a till may put it; the place with the lowest preference that holds
-     anything but null counts. The functions scout.said_… are made of it whenever it changes; rows that are typed
+     anything but null counts. The functions scout.told_… are made of it whenever it changes; rows that are typed
      already keep what they have until select scout.type_again().';
 comment on column scout.dialect.part is
     'Which object the path begins in: the payload (sale, substitution, list), or an element of its list of items
@@ -100,3 +159,33 @@ create index bronze_transactions_raw_row on scout.bronze_transactions_raw (coale
 
 -- Silver's own tables say now which versions a sale has.
 drop index scout.silver_edge_events_sale;
+
+-- What is typed again without anything new: a range of production rows, all of them or those of a store.
+alter table scout_bronze.loads
+    add column first_raw_id bigint,
+    add column last_raw_id bigint,
+    add column store_id text;
+comment on table scout_bronze.loads is
+    'One row per piece of work of the ETL, which removes it when it is done: a commit into the landing table, a boot
+     that was measured, or a range of rows to be typed again. Work is found by what is here, never by a clock or a
+     high-water mark: a slow transaction commits late.';
+comment on column scout_bronze.loads.first_raw_id is
+    'Set where production rows from here to last_raw_id are to be typed again; adopted ones have numbers below zero.';
+comment on column scout_bronze.loads.store_id is 'Set where only that store''s rows of the range are meant.';
+
+create table scout_bronze.rows_again (
+    load_id bigint not null,
+    raw_id bigint not null,
+    primary key (load_id, raw_id)
+);
+comment on table scout_bronze.rows_again is
+    'The production rows that a load makes due again, while the ETL works at it: its steps must agree on them, and
+     typing a row may change which sale it tells of. Empty between runs.';
+
+create index silver_transaction_versions_store
+    on scout.silver_transaction_versions ((coalesce(store_id, 'unknown')), raw_id);
+
+create table scout.typing (version integer not null);
+insert into scout.typing (version) values (0);
+comment on table scout.typing is
+    'One row: with which version of the models silver was typed, or is being typed again; see models/silver/typing.sql.';

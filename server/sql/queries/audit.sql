@@ -19,7 +19,6 @@ with ledger as (
         key,
         min(found_at) as found_at,
         sum(accepted + coalesce(replayed.rows, 0)) as rows,
-        sum(coalesce(scout_bronze.seqs_in(retired.seqs * run.seqs), 0)) as retired_max,
         sum(coalesce(scout_bronze.seqs_in(given_up.seqs * run.seqs), 0)) as accepted_max
     from scout_bronze.files
     left join (
@@ -28,7 +27,6 @@ with ledger as (
         where outcome = 'replayed'
         group by file_id
     ) as replayed using (file_id)
-    left join scout_bronze.retired using (device_id, epoch)
     left join (
         select device_id, epoch, range_agg(seqs) as seqs from scout_bronze.accepted_gaps group by device_id, epoch
     ) as given_up using (device_id, epoch)
@@ -48,6 +46,13 @@ landed as (
     left join scout_bronze.loads using (load_id)
     where %(device_id)s::text is null or raw.device_id = %(device_id)s
     group by raw.device_id, raw.object_key
+),
+
+retired as (
+    select device_id, object_key as key, sum(rows) as rows
+    from scout_bronze.retired_rows
+    where %(device_id)s::text is null or device_id = %(device_id)s
+    group by device_id, object_key
 ),
 
 -- The rows that a layer lacks are few: looking for them costs half of what counting all it has would.
@@ -82,24 +87,27 @@ per_delivery as (
         (coalesce(ledger.found_at, landed.ingested_at) at time zone 'UTC')::date as day,
         coalesce(ledger.rows, 0) as ledger,
         coalesce(landed.rows, 0) as bronze,
-        -- Of what is in the ledger and no more in bronze, as much as was retired of its run; then, as was accepted.
-        least(short.rows, retired_max) as retired,
-        least(short.rows - least(short.rows, retired_max), accepted_max) as accepted,
+        coalesce(retired.rows, 0) as retired,
+        -- Of what is in the ledger and neither in bronze nor retired, as much as was accepted of its run.
+        least(short.rows, accepted_max) as accepted,
         coalesce(landed.waiting, 0) as waiting,
         coalesce(lacking.edge, 0) as edge,
         coalesce(lacking.production, 0) as production,
         coalesce(lacking.silver, 0) as silver
     from ledger
     full join landed using (device_id, key)
+    left join retired using (device_id, key)
     left join lacking using (device_id, key)
-    cross join lateral (select greatest(ledger.rows - coalesce(landed.rows, 0), 0) as rows) as short
+    cross join lateral (
+        select greatest(ledger.rows - coalesce(landed.rows, 0) - coalesce(retired.rows, 0), 0) as rows
+    ) as short
 )
 select
     device_id,
     day,
     sum(ledger)::bigint as ledger,
     sum(bronze)::bigint as bronze,
-    coalesce(sum(retired), 0)::bigint as retired,
+    sum(retired)::bigint as retired,
     coalesce(sum(accepted), 0)::bigint as accepted,
     sum(waiting)::bigint as waiting,
     sum(bronze - waiting - edge)::bigint as edge,

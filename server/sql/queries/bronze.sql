@@ -142,7 +142,40 @@ from back
 where staged.raw_id = back.staged_as
 
 -- merge -- lands what is new, in key order (crossed orders deadlock), and counts it per ledger row
-with landed as (
+with retired as materialized (
+    -- A record at a retired seq is known if production knows its id; another id there is a fork, and new. Each limit
+    -- keeps this one look into an index per line, however many rows were retired.
+    select staged.raw_id
+    from pg_temp.staged
+    cross join lateral (
+        select retired.seqs
+        from scout_bronze.retired
+        where retired.device_id = staged.device_id and retired.epoch = staged.epoch
+        limit 1
+    ) as of_epoch
+    cross join lateral (
+        select
+        from scout.bronze_transactions_raw as production
+        where of_epoch.seqs @> staged.seq
+            and production.epoch = staged.epoch
+            and production.seq = staged.seq
+            and production.record_id = staged.id
+            and production.device_id = staged.device_id
+        limit 1
+    ) as moved
+    where staged.reason is null
+    union all
+    select staged.raw_id
+    from pg_temp.staged
+    cross join lateral (
+        select
+        from scout_bronze.retired_identities as retired
+        where retired.device_id = staged.device_id and retired.identity = staged.identity
+        limit 1
+    ) as line
+    where staged.reason is null
+),
+landed as (
     insert into scout_bronze.transactions_raw (
         raw_id, load_id, device_id, epoch, seq, id, identity, captured_at, clock, boot, mono_ms, payload, extra,
         claimed_device_id, object_key, line
@@ -153,18 +186,7 @@ with landed as (
         extra, claimed_device_id, object_key, line
     from pg_temp.staged
     where reason is null
-        and not exists (
-            select
-            from scout_bronze.retired
-            where retired.device_id = staged.device_id
-                and retired.epoch = staged.epoch
-                and retired.seqs @> staged.seq
-        )
-        and not exists (
-            select
-            from scout_bronze.retired_identities as retired
-            where retired.device_id = staged.device_id and retired.identity = staged.identity
-        )
+        and not exists (select from retired where retired.raw_id = staged.raw_id)
     order by device_id, epoch, seq, id, identity, raw_id
     on conflict do nothing
     returning raw_id
@@ -215,8 +237,7 @@ where files.file_id = held.file_id
 with touched as (
     select distinct on (other.file_id)
         other.*,
-        coalesce(other.former_loads, '{}') || other.load_id as loads,
-        other.file_id = min(other.file_id) over (partition by other.batch) as is_first
+        coalesce(other.former_loads, '{}') || other.load_id as loads
     from scout_bronze.files as taken
     join scout_bronze.files as other on other.file_id = taken.file_id or other.batch = taken.batch
     where taken.file_id = any (%(file_id)s::bigint[]) and other.accepted is not null
@@ -229,9 +250,11 @@ counted as (
             from scout_bronze.transactions_raw as raw
             where raw.load_id = any (loads) and raw.device_id = touched.device_id and raw.object_key = touched.key
         ) + coalesce((
-            select scout_bronze.seqs_in(retired.seqs * int8multirange(int8range(first_seq, last_seq, '[]')))
-            from scout_bronze.retired
-            where is_first and retired.device_id = touched.device_id and retired.epoch = touched.epoch
+            select sum(retired.rows)
+            from scout_bronze.retired_rows as retired
+            where retired.load_id = any (loads)
+                and retired.device_id = touched.device_id
+                and retired.object_key = touched.key
         ), 0) as rows
     from touched
 )

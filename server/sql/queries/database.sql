@@ -4,6 +4,9 @@ select pg_advisory_lock(hashtext('scout-edge migrations'))
 -- unlock_migrations -- let the next one in
 select pg_advisory_unlock(hashtext('scout-edge migrations'))
 
+-- hold_etl -- no ETL runs until this transaction ends: it and the new models would wait for each other
+select pg_advisory_xact_lock(hashtextextended('scout_bronze.etl_to_production', 0))
+
 -- relations_there -- which of these tables and views exist
 select name from unnest(%(names)s::text[]) as name where to_regclass(name) is not null
 
@@ -180,12 +183,17 @@ begin
         select format('grant select on %s to %s', ours.name, rolname)
         from ours
         join pg_roles on rolname = 'scout_analyst'
-        where is_for_analysts and pg_has_role(owner, 'usage')
+        where is_for_analysts
+            and pg_has_role(owner, 'usage')
+            and not exists (
+                select from aclexplode(privileges) where grantee = pg_roles.oid and privilege_type = 'SELECT'
+            )
         union all
         select format('grant usage on schema %s to %s', nspname, rolname)
         from pg_namespace
         join pg_roles on rolname = 'scout_analyst'
         where nspname in ('scout', 'scout_gold')
+            and not exists (select from aclexplode(nspacl) where grantee = pg_roles.oid and privilege_type = 'USAGE')
     loop
         execute statement;
     end loop;

@@ -7,3 +7,10 @@ select load_id, rows, error from scout_bronze.loads where tried_at >= now() orde
 
 -- has_due_loads -- whether another call would find work
 select exists (select from scout_bronze.due_loads)
+
+-- rebuild_gold -- makes gold's tables anew; one row per target, as move_loads
+select target, rows_read, rows_written, rows_already_there, rows_refused, 0::double precision
+from scout_gold.rebuild()
+
+-- type_again -- makes every row of production due again; how many
+select scout.type_again()

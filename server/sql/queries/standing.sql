@@ -64,6 +64,11 @@ cross join (
     ) as bounded
 ) as due
 
+-- lags -- within what time 95 of 100 rows came, of all devices together
+select kind, rows_last_hour::bigint, rows_last_day::bigint, p95_last_hour_s, p95_last_day_s
+from scout_bronze.device_lags
+where device_id is null
+
 -- take_at_most -- ends what takes longer than this, until the end of the transaction
 select set_config('statement_timeout', %(ms)s, true)
 

@@ -1,4 +1,5 @@
--- Bronze to silver, incremental: moves what loaders committed, types it, and forgets the loads it moved.
+-- Bronze to silver and gold's tables, incremental: moves what loaders committed, types it, adds it up, and forgets
+-- the loads it moved.
 --
 -- May be relied on: safe to run twice at once, while loaders commit, and after a crash at any statement: all of
 -- one call is one transaction, and a load is work until the transaction that moved it has committed. A load
@@ -24,9 +25,26 @@ declare
     steps constant text[] := array[
         'scout_bronze.move_to_production',
         'scout_bronze.find_forks',
+        'scout_bronze.find_rows_again',
         'scout.refresh_silver_edge_events',
         'scout.refresh_silver_transactions',
-        'scout.refresh_silver_transaction_items'
+        'scout.refresh_silver_transaction_items',
+        'scout.refresh_silver_combo_items',
+        'scout.refresh_silver_substitutions',
+        'scout.refresh_dim_store',
+        'scout.refresh_dim_device',
+        'scout.refresh_dim_brand',
+        'scout.refresh_dim_category',
+        'scout.refresh_dim_sku',
+        'scout.refresh_dim_date',
+        'scout_gold.refresh_daily_transactions',
+        'scout.refresh_store_days',
+        'scout_gold.refresh_weekly_performance',
+        'scout_gold.refresh_monthly_trends',
+        'scout_gold.refresh_store_rankings',
+        'scout.refresh_product_days',
+        'scout_gold.refresh_product_insights',
+        'scout_bronze.measure_lags'  -- the last one: it looks at the clock
     ];
     -- A call is one transaction: bounded, so that others see its rows soon and a crash costs little.
     rows_max constant bigint := 20000;
@@ -40,12 +58,7 @@ declare
     results scout_bronze.step_result[] := '{}';
     waited interval;
 begin
-    if current_setting('transaction_isolation') <> 'read committed' then
-        raise exception 'etl_to_production must run in READ COMMITTED, not in %',
-            upper(current_setting('transaction_isolation'))
-            using hint = 'Two runs that share an older snapshot would leave silver wrong for good.';
-    end if;
-    perform pg_advisory_xact_lock(hashtextextended('scout_bronze.etl_to_production', 0));
+    perform scout_bronze.hold_etl();
 
     due := array(
         select load_id from scout_bronze.due_loads
@@ -63,6 +76,7 @@ begin
                 end loop;
             end loop;
             step := 'scout_bronze.loads';
+            delete from scout_bronze.rows_again where load_id = any (attempt);
             delete from scout_bronze.loads where load_id = any (attempt);
             results := results || fresh;
             due := due[cardinality(attempt) + 1:];
@@ -85,7 +99,9 @@ begin
         exit when cardinality(due) = 0 and cardinality(results) > 0;
     end loop;
 
-    waited := clock_timestamp() - (select min(committed_at) from scout_bronze.loads);
+    waited := clock_timestamp() - (
+        select min(committed_at) from scout_bronze.loads where first_raw_id is null
+    );
     return query
     select
         moved.target,
@@ -103,4 +119,5 @@ end
 $$;
 comment on function scout_bronze.etl_to_production is
     'Moves and types the loads that are due, up to a bound, and returns one row per target: rows read, written,
-     already there and refused (fields that could not be typed), and how long the oldest load left has waited.';
+     already there and refused (fields that could not be typed), and how long the oldest load left has waited,
+     ranges to be typed again left out.';

@@ -9,35 +9,36 @@ declare
     to_transactions bigint;
     unreadable bigint;
 begin
-    with landed as materialized (
+    with parsed as materialized (
         select
             raw.*,
-            parsed.object,
-            case
-                -- Of an imported file: the older devices wrote into each sale when it was taken.
-                when raw.clock = 'file' then coalesce(
-                    scout.said_instant(
-                        scout.said_field(parsed.object, 'timestamp'),
-                        coalesce(
-                            scout.said_field(parsed.object, 'timestamp_zone') #>> '{}',
-                            (
-                                select time_zone
-                                from scout.dim_store
-                                where store_id = scout.said_text(scout.said_field(parsed.object, 'store_id'))
-                            ),
-                            scout.store_zone()
-                        )
-                    ),
-                    raw.captured_at
-                )
-                else raw.captured_at
-            end as taken_at,
+            scout_bronze.payload_object(raw.payload) as object,
             coalesce(device.source, raw.device_id) as source_id
         from scout_bronze.transactions_raw as raw
-        cross join lateral (select scout_bronze.payload_object(raw.payload) as object) as parsed
         left join scout_edge.devices as device using (device_id)
         where raw.load_id = any (loads)
         order by raw.raw_id
+    ),
+    landed as materialized (
+        select
+            parsed.*,
+            coalesce(
+                -- Of an imported file: the older devices wrote into each sale when it was taken.
+                case when clock = 'file' then (
+                    select
+                        scout.said_instant(
+                            told."timestamp",
+                            coalesce(
+                                told.timestamp_zone,
+                                (select time_zone from scout.dim_store where store_id = scout.said_text(told.store_id)),
+                                scout.store_zone()
+                            )
+                        )
+                    from scout.told_sale(parsed.object) as told
+                ) end,
+                captured_at
+            ) as taken_at
+        from parsed
     ),
     edge as (
         insert into scout.bronze_edge_raw (

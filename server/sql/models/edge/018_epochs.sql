@@ -17,9 +17,16 @@ declare
     );
 begin
     if head > believed + rise_max then
-        believed := greatest(believed, (
-            select max(raw.seq) from scout_bronze.transactions_raw as raw where raw.device_id = $1 and raw.epoch = $2
-        ));
+        believed := greatest(
+            believed,
+            (select max(raw.seq) from scout_bronze.transactions_raw as raw where raw.device_id = $1 and raw.epoch = $2),
+            -- Or held it once, and production has it since.
+            (
+                select upper(retired.seqs) - 1
+                from scout_bronze.retired
+                where retired.device_id = $1 and retired.epoch = $2
+            )
+        );
     end if;
     if head <= believed + rise_max then
         believed := greatest(believed, head);

@@ -29,7 +29,7 @@ select
         as revenue_change_percent
 from figures;
 comment on view scout.gold_executive_kpis is
-    'The business at a glance: exactly one row. Pesos and counts over all days; the last 7 days end with the day of
+    'The business at a glance. One row, always. Pesos and counts over all days; the last 7 days end with the day of
      the newest sale. All but `voided` leave voided sales out.';
 comment on column scout.gold_executive_kpis.transactions is 'Sales.';
 comment on column scout.gold_executive_kpis.revenue is 'What was paid, in pesos.';

@@ -29,6 +29,7 @@ order by today.business_day;
 comment on view scout.gold_revenue_trend is
     'Whether revenue grows: each business day beside the day and the week before it. One row per day with sales,
      where the store is. Pesos and percent; voided sales, and those whose time nobody knows, excluded.';
+comment on column scout.gold_revenue_trend.business_day is 'Calendar day where the store is.';
 comment on column scout.gold_revenue_trend.transactions is 'Sales.';
 comment on column scout.gold_revenue_trend.revenue is 'What was paid, in pesos.';
 comment on column scout.gold_revenue_trend.revenue_day_before is

@@ -1,129 +1,172 @@
--- What a till said, by silver's names for it. The functions scout.said_… are made of scout.dialect, here and whenever
+-- What a till said, by silver's names for it. The functions scout.told_… are made of scout.dialect, here and whenever
 -- the table changes, so that reading is as quick as if the tills' names stood in the models.
 
 -- Stand-ins that name and describe them.
-create or replace function scout.said_sale(payload jsonb) returns jsonb
-language sql immutable parallel safe
-return '{}'::jsonb;
-comment on function scout.said_sale is
-    'What a payload says of the sale itself: one key for each field of scout.dialect of which it says anything, and
-     timestamp_zone where its time counts in a zone of its own. An empty object for what is no object.';
+create or replace function scout.told_sale(payload jsonb) returns setof scout.told_sale
+language sql immutable parallel safe rows 1
+as 'select null::scout.told_sale';
+comment on function scout.told_sale is
+    'One row: what a payload says of the sale itself. Null is what it doesn''t say, and all of what is no object.';
 
-create or replace function scout.said_substitution(payload jsonb) returns jsonb
-language sql immutable parallel safe
-return '{}'::jsonb;
-comment on function scout.said_substitution is 'What a payload says of a substitution, as scout.said_sale does.';
+create or replace function scout.told_substitution(payload jsonb) returns setof scout.told_substitution
+language sql immutable parallel safe rows 1
+as 'select null::scout.told_substitution';
+comment on function scout.told_substitution is 'One row: what a payload says of a substitution, as scout.told_sale.';
 
-create or replace function scout.said_item(payload jsonb) returns jsonb
-language sql immutable parallel safe
-return '{}'::jsonb;
-comment on function scout.said_item is 'What an element of the list of items says, as scout.said_sale does.';
+create or replace function scout.told_list(payload jsonb) returns setof scout.told_list
+language sql immutable parallel safe rows 1
+as 'select null::scout.told_list';
+comment on function scout.told_list is 'One row: the lists in a payload, as scout.told_sale.';
 
-create or replace function scout.said_combo_item(payload jsonb) returns jsonb
-language sql immutable parallel safe
-return '{}'::jsonb;
-comment on function scout.said_combo_item is
-    'What an element of the list combo_basket says, as scout.said_sale does.';
+create or replace function scout.told_item(payload jsonb) returns setof scout.told_item
+language sql immutable parallel safe rows 1
+as 'select null::scout.told_item';
+comment on function scout.told_item is 'One row: what an element of the list of items says, as scout.told_sale.';
 
-create or replace function scout.said_field(payload jsonb, field text) returns jsonb
-language sql immutable parallel safe
-return null::jsonb;
-comment on function scout.said_field is
-    'One field of a payload: a list (items, combo_basket) or one that scout.said_sale has; null where it says nothing
-     of it. Give it a constant name and a column: then only the places of that field are looked at.';
+create or replace function scout.told_combo_item(payload jsonb) returns setof scout.told_combo_item
+language sql immutable parallel safe rows 1
+as 'select null::scout.told_combo_item';
+comment on function scout.told_combo_item is
+    'One row: what an element of the list combo_basket says, as scout.told_sale.';
+
+-- The fields that a part has, in the order of its type.
+drop view if exists scout.told_fields;
+create view scout.told_fields as
+select
+    parts.part,
+    columns.attname::text as field,
+    columns.attnum as place,
+    columns.atttypid = 'text'::regtype as is_zone
+from unnest(array['sale', 'substitution', 'list', 'item', 'combo_item']) as parts (part)
+join pg_catalog.pg_attribute as columns
+    on columns.attrelid = (
+        select typrelid from pg_catalog.pg_type where oid = to_regtype('scout.told_' || parts.part)
+    )
+where columns.attnum > 0 and not columns.attisdropped;
+comment on view scout.told_fields is 'One row per field that scout.dialect may give a place.';
 
 create or replace function scout.make_readers() returns void
 language plpgsql
 as $make$
 declare
-    part record;
+    reader record;
 begin
-    for part in
+    for reader in
         with place as (
             select
-                dialect.part,
-                dialect.field,
-                dialect.preference,
-                dialect.zone,
-                format($$nullif(payload #> %L, 'null')$$, dialect.path) as value
+                part,
+                field,
+                preference,
+                zone,
+                path[1] as name,
+                case
+                    when cardinality(path) = 1 then format('told.%I', path[1])
+                    else format($$nullif(told.%I #> %L, 'null')$$, path[1], path[2:])
+                end as value
             from scout.dialect
         ),
         reading as (
             select
-                place.part,
-                place.field,
-                format('coalesce(%s)', string_agg(place.value, ', ' order by place.preference)) as value
-            from place
-            group by place.part, place.field
-            union all
-            select
-                place.part,
-                place.field || '_zone',
+                part,
+                field,
+                format('coalesce(%s)', string_agg(value, ', ' order by preference)) as value,
                 format(
                     'case %s end',
-                    string_agg(
-                        format('when %s is not null then %L::jsonb', place.value, to_jsonb(place.zone)),
-                        ' ' order by place.preference
-                    )
-                )
+                    string_agg(format('when %s is not null then %L::text', value, zone), ' ' order by preference)
+                ) as zone
             from place
-            group by place.part, place.field
-            having bool_or(place.zone is not null)
+            group by part, field
         )
         select
-            listed.name,
-            string_agg(format('%L, %s', reading.field, reading.value), ', ' order by reading.field)
-                filter (where reading.field is not null) as pairs,
-            string_agg(format('when %L then %s', reading.field, reading.value), ' ' order by reading.field)
-                filter (where reading.field is not null) as cases
-        from unnest(array['sale', 'substitution', 'item', 'combo_item', 'field']) as listed (name)
+            told_fields.part,
+            string_agg(
+                coalesce(
+                    case when told_fields.is_zone then reading.zone else reading.value end,
+                    case when told_fields.is_zone then 'null::text' else 'null::jsonb' end
+                ),
+                ', '
+                order by told_fields.place
+            ) as fields,
+            coalesce(
+                (
+                    select string_agg(distinct format('%I jsonb', name), ', ')
+                    from place
+                    where place.part = told_fields.part
+                ),
+                'nothing jsonb'
+            ) as names
+        from scout.told_fields
         left join reading
-            on reading.part = listed.name
-            or (listed.name = 'field' and reading.part in ('sale', 'list'))
-        group by listed.name
+            on reading.part = told_fields.part
+            and reading.field = case
+                when told_fields.is_zone then regexp_replace(told_fields.field, '_zone$', '')
+                else told_fields.field
+            end
+        group by told_fields.part
     loop
-        if part.name = 'field' then
-            execute format(
-                $$
-                create or replace function scout.said_field(payload jsonb, field text) returns jsonb
-                language sql immutable parallel safe
-                return case field %s else null::jsonb end
-                $$,
-                coalesce(part.cases, 'when null then null::jsonb')
-            );
-        else
-            -- What is joined to nothing is unpacked once, where every look at a stored payload would unpack it anew.
-            execute format(
-                $$
-                create or replace function scout.%I(payload jsonb) returns jsonb
-                language plpgsql immutable parallel safe
-                as $body$
-                begin
-                    payload := payload || '{}';
-                    return jsonb_strip_nulls(jsonb_build_object(%s));
-                end
-                $body$
-                $$,
-                'said_' || part.name, part.pairs
-            );
-        end if;
+        execute format(
+            $$
+            create or replace function scout.%1$I(payload jsonb) returns setof scout.%1$I
+            language sql immutable parallel safe rows 1
+            as $body$
+                select %2$s
+                from jsonb_to_record(case when jsonb_typeof($1) = 'object' then $1 end) as told (%3$s)
+            $body$
+            $$,
+            'told_' || reader.part, reader.fields, reader.names
+        );
     end loop;
 end
 $make$;
-comment on function scout.make_readers is 'Gives the functions scout.said_… their bodies, from scout.dialect.';
+comment on function scout.make_readers is 'Gives the functions scout.told_… their bodies, from scout.dialect.';
 
 create or replace function scout.dialect_changed() returns trigger
 language plpgsql
 as $$
+declare
+    stray record;
 begin
+    select part, field into stray
+    from scout.dialect
+    where not exists (
+        select
+        from scout.told_fields
+        where told_fields.part = dialect.part and told_fields.field = dialect.field and not told_fields.is_zone
+    )
+    limit 1;
+    if found then
+        raise exception 'silver has no field % in %', stray.field, stray.part
+            using hint = 'scout.told_fields lists those that it has.';
+    end if;
     perform scout.make_readers();
     return null;
 end
 $$;
 comment on function scout.dialect_changed is 'Trigger: the readers follow the table.';
 
+create or replace trigger hold_etl before insert or update or delete or truncate on scout.dialect
+for each statement execute function scout_bronze.hold_etl_first();
 create or replace trigger dialect_changed
 after insert or update or delete or truncate on scout.dialect
 for each statement execute function scout.dialect_changed();
 
 select scout.make_readers();
+
+-- The same as JSON, for what few sales have.
+create or replace function scout.said_field(payload jsonb, field text) returns jsonb
+language sql immutable parallel safe
+as $$
+    select case field when 'items' then items when 'combo_basket' then combo_basket end
+    from scout.told_list(payload)
+$$;
+comment on function scout.said_field is 'One of the lists in a payload: items or combo_basket.';
+
+create or replace function scout.said_substitution(payload jsonb) returns jsonb
+language sql immutable parallel safe
+as 'select jsonb_strip_nulls(to_jsonb(told)) from scout.told_substitution(payload) as told';
+comment on function scout.said_substitution is 'What scout.told_substitution tells, as an object without nulls.';
+
+create or replace function scout.said_combo_item(payload jsonb) returns jsonb
+language sql immutable parallel safe
+as 'select jsonb_strip_nulls(to_jsonb(told)) from scout.told_combo_item(payload) as told';
+comment on function scout.said_combo_item is 'What scout.told_combo_item tells, as an object without nulls.';

@@ -26,15 +26,16 @@ begin
             bronze.claimed_device_id,
             bronze.ingested_at,
             bronze.payload is not null as is_readable,
-            scout.said_field(bronze.payload, 'transaction_id') as said_transaction_id,
-            scout.said_field(bronze.payload, 'store_id') as said_store_id,
-            scout.said_field(bronze.payload, 'timestamp') as said_time,
-            scout.said_field(bronze.payload, 'timestamp_zone') as said_zone
+            told.transaction_id as said_transaction_id,
+            told.store_id as said_store_id,
+            told."timestamp" as said_time,
+            told.timestamp_zone as said_zone
         from scout.bronze_edge_rows as bronze
         left join scout_edge.boots as measured
             on bronze.clock = 'unsynced'
             and measured.device_id = bronze.device_id
             and measured.boot = bronze.boot
+        cross join lateral scout.told_sale(bronze.payload) as told
         where bronze.load_id = any (loads) or bronze.raw_id = any (again)
     ),
     placed as materialized (
@@ -42,7 +43,7 @@ begin
             said.*,
             scout.said_text(said_store_id) as store_id,
             coalesce(
-                said_zone #>> '{}',
+                said_zone,
                 (select time_zone from scout.dim_store where store_id = scout.said_text(said_store_id)),
                 scout.store_zone()
             ) as zone

@@ -38,7 +38,8 @@ begin
     where (bronze.load_id = any (loads) or bronze.raw_id = any (again))
         and rejection.raw_id = bronze.raw_id;
 
-    -- `said` finds each field where tills put it, `typed` reads it.
+    -- `said` finds each field where tills put it, `typed` reads it. Columns are carried along rather than joined
+    -- again: the planner can't know how many rows a load has.
     with said as materialized (
         select
             bronze.raw_id,
@@ -51,47 +52,32 @@ begin
             bronze.record_id,
             bronze.identity,
             bronze.clock,
-            scout.corrected_at(bronze.captured_at, bronze.clock, bronze.mono_ms, measured.zero_at) as captured_at,
-            scout.said_sale(bronze.payload) as said
+            scout.corrected_at(bronze.captured_at, bronze.clock, bronze.mono_ms, measured.zero_at) as seen_at,
+            coalesce(
+                (select time_zone from scout.dim_store where store_id = scout.said_text(told.store_id)),
+                scout.store_zone()
+            ) as zone,
+            told.*
         from scout.bronze_transaction_rows as bronze
         left join scout_edge.boots as measured
             on bronze.clock = 'unsynced'
             and measured.device_id = bronze.device_id
             and measured.boot = bronze.boot
+        cross join lateral scout.told_sale(bronze.payload) as told
         where bronze.load_id = any (loads) or bronze.raw_id = any (again)
-    ),
-    placed as materialized (
-        select
-            said.*,
-            coalesce(
-                (select time_zone from scout.dim_store where store_id = scout.said_text(said -> 'store_id')),
-                scout.store_zone()
-            ) as zone
-        from said
-    ),
-    numbered as materialized (
-        select
-            placed.*,
-            scout.said_text(said -> 'transaction_id') as transaction_id,
-            scout.said_instant(said -> 'timestamp', coalesce(said ->> 'timestamp_zone', zone)) as said_at,
-            scout.said_instant(said -> 'captured_at', coalesce(said ->> 'captured_at_zone', zone)) as said_captured_at,
-            scout.said_amount(said -> 'peso_value') as peso_value_number,
-            scout.said_number(said -> 'handshake_score') as handshake_number,
-            scout.said_number(said -> 'revision') as revision_number,
-            words -> 'status' ->> lower(scout.said_text(said -> 'status')) as status
-        from placed
     ),
     timed as materialized (
         select
-            numbered.*,
-            coalesce(said_at, captured_at) as sold_at,
-            case
-                -- Of an imported file: the older devices wrote into each sale when it was taken.
-                when clock = 'file' then coalesce(said_at, captured_at)
-                -- What others upload was seen by no intake: its own times stand in.
-                else coalesce(captured_at, said_captured_at, said_at)
-            end as version_at
-        from numbered
+            said,
+            said.*,
+            scout.said_instant("timestamp", coalesce(timestamp_zone, zone)) as said_at,
+            scout.said_amount(peso_value) as peso_value_number,
+            scout.said_number(handshake_score) as handshake_number,
+            scout.said_number(revision) as revision_number,
+            -- What others upload was seen by no intake: its own times stand in.
+            case when seen_at is null then scout.said_instant(captured_at, coalesce(captured_at_zone, zone)) end
+                as said_captured_at
+        from said
     ),
     typed as materialized (
         select
@@ -101,53 +87,64 @@ begin
             timed.said_at,
             sale::scout.silver_transactions as sale
         from timed
+        cross join lateral (
+            select
+                coalesce(said_at, seen_at) as sold_at,
+                -- In an imported file the older devices wrote into each sale when it was taken.
+                case when clock = 'file' then coalesce(said_at, seen_at) else seen_at end as captured_at,
+                coalesce(
+                    case when clock = 'file' then said_at end, seen_at, said_captured_at, said_at
+                ) as version_at,
+                words -> 'status' ->> lower(scout.said_text(timed.status)) as status
+        ) as read
         -- In the order of the table's columns.
         cross join lateral (
             select
                 source_id,
-                scout.transaction_key(transaction_id, epoch, seq, record_id, coalesce(identity, int8send(raw_id)))
-                    as transaction_key,
-                transaction_id,
+                scout.transaction_key(
+                    scout.said_text(transaction_id), epoch, seq, record_id, coalesce(identity, int8send(raw_id))
+                ) as transaction_key,
+                scout.said_text(transaction_id) as transaction_id,
                 raw_id,
                 device_id,
                 epoch,
                 seq,
-                case when clock = 'file' then version_at else captured_at end as captured_at,
-                version_at,
+                read.captured_at,
+                read.version_at,
                 coalesce(uuid_send(record_id), identity, '')
                     || convert_to(concat_ws(':', device_id, epoch, seq), 'UTF8') as version,
-                scout.said_text(said -> 'store_id') as store_id,
-                sold_at,
-                scout.business_day(sold_at, zone) as business_day,
-                scout.business_hour(sold_at, zone) as business_hour,
+                scout.said_name(store_id) as store_id,
+                read.sold_at,
+                scout.business_day(read.sold_at, zone) as business_day,
+                scout.business_hour(read.sold_at, zone) as business_hour,
                 scout.within(peso_value_number, 1e12, 2) as peso_value,
-                scout.said_count(said -> 'units_per_transaction') as units_per_transaction,
-                scout.said_count(said -> 'basket_size') as basket_size,
-                scout.said_text(said -> 'sku') as sku,
-                scout.said_text(said -> 'brand_name') as brand_name,
-                scout.said_text(said -> 'product_category') as product_category,
-                scout.said_text(said -> 'region') as region,
-                scout.said_text(said -> 'province') as province,
-                scout.said_text(said -> 'city') as city,
-                scout.said_text(said -> 'barangay') as barangay,
-                words -> 'store_type' ->> lower(scout.said_text(said -> 'store_type')) as store_type,
-                scout.said_text(said -> 'customer_id') as customer_id,
-                words -> 'customer_type' ->> lower(scout.said_text(said -> 'customer_type')) as customer_type,
-                words -> 'gender' ->> lower(scout.said_text(said -> 'gender')) as gender,
-                words -> 'age_bracket' ->> lower(scout.said_text(said -> 'age_bracket')) as age_bracket,
-                words -> 'economic_class' ->> lower(scout.said_text(said -> 'economic_class')) as economic_class,
-                words -> 'request_mode' ->> lower(scout.said_text(said -> 'request_mode')) as request_mode,
-                words -> 'request_type' ->> lower(scout.said_text(said -> 'request_type')) as request_type,
-                scout.said_boolean(said -> 'suggestion_accepted') as suggestion_accepted,
-                scout.said_boolean(said -> 'campaign_influenced') as campaign_influenced,
-                scout.said_boolean(said -> 'is_tbwa_client') as is_tbwa_client,
-                words -> 'payment_method' ->> lower(scout.said_text(said -> 'payment_method')) as payment_method,
-                scout.said_count(said -> 'duration_seconds') as duration_seconds,
+                scout.said_count(units_per_transaction) as units_per_transaction,
+                scout.said_count(basket_size) as basket_size,
+                scout.said_name(sku) as sku,
+                scout.said_name(brand_name) as brand_name,
+                scout.said_name(product_category) as product_category,
+                scout.said_text(region) as region,
+                scout.said_text(province) as province,
+                scout.said_text(city) as city,
+                scout.said_text(barangay) as barangay,
+                words -> 'store_type' ->> lower(scout.said_text(store_type)) as store_type,
+                scout.said_text(customer_id) as customer_id,
+                words -> 'customer_type' ->> lower(scout.said_text(customer_type)) as customer_type,
+                words -> 'gender' ->> lower(scout.said_text(gender)) as gender,
+                words -> 'age_bracket' ->> lower(scout.said_text(age_bracket)) as age_bracket,
+                words -> 'economic_class' ->> lower(scout.said_text(economic_class)) as economic_class,
+                words -> 'request_mode' ->> lower(scout.said_text(request_mode)) as request_mode,
+                words -> 'request_type' ->> lower(scout.said_text(request_type)) as request_type,
+                scout.said_boolean(suggestion_accepted) as suggestion_accepted,
+                scout.said_boolean(campaign_influenced) as campaign_influenced,
+                scout.said_boolean(is_tbwa_client) as is_tbwa_client,
+                words -> 'payment_method' ->> lower(scout.said_text(payment_method)) as payment_method,
+                scout.said_count(duration_seconds) as duration_seconds,
                 case when handshake_number between 0 and 1 then round(handshake_number, 2) end as handshake_score,
-                status,
+                read.status,
                 scout.within(revision_number, 1e15, 6) as revision,
-                case when status = 'void' then version_at end as voided_at,
-                scout.said_boolean(said -> 'suggestion_offered') as suggestion_offered
+                case when read.status = 'void' then read.version_at end as voided_at,
+                scout.said_boolean(suggestion_offered) as suggestion_offered
         ) as sale
     ),
     refused as (
@@ -156,39 +153,39 @@ begin
         from typed
         cross join lateral (
             values
-                ('transaction_id', (sale).transaction_id is null, 'not text', true),
-                ('store_id', (sale).store_id is null, 'not text', true),
-                ('timestamp', said_at is null, 'not a time', true),
-                ('peso_value', (sale).peso_value is null, 'not an amount', true),
-                ('units_per_transaction', (sale).units_per_transaction is null, 'not a whole number from 0', false),
-                ('basket_size', (sale).basket_size is null, 'not a whole number from 0', false),
-                ('duration_seconds', (sale).duration_seconds is null, 'not a whole number from 0', false),
-                ('handshake_score', (sale).handshake_score is null, 'not a number from 0 to 1', false),
-                ('revision', (sale).revision is null, 'not a number', false),
-                ('sku', (sale).sku is null, 'not text', false),
-                ('brand_name', (sale).brand_name is null, 'not text', false),
-                ('product_category', (sale).product_category is null, 'not text', false),
-                ('region', (sale).region is null, 'not text', false),
-                ('province', (sale).province is null, 'not text', false),
-                ('city', (sale).city is null, 'not text', false),
-                ('barangay', (sale).barangay is null, 'not text', false),
-                ('customer_id', (sale).customer_id is null, 'not text', false),
-                ('store_type', (sale).store_type is null, 'not a known value', false),
-                ('customer_type', (sale).customer_type is null, 'not a known value', false),
-                ('gender', (sale).gender is null, 'not a known value', false),
-                ('age_bracket', (sale).age_bracket is null, 'not a known value', false),
-                ('economic_class', (sale).economic_class is null, 'not a known value', false),
-                ('request_mode', (sale).request_mode is null, 'not a known value', false),
-                ('request_type', (sale).request_type is null, 'not a known value', false),
-                ('payment_method', (sale).payment_method is null, 'not a known value', false),
-                ('status', (sale).status is null, 'not a known value', false),
-                ('suggestion_offered', (sale).suggestion_offered is null, 'not true or false', false),
-                ('suggestion_accepted', (sale).suggestion_accepted is null, 'not true or false', false),
-                ('campaign_influenced', (sale).campaign_influenced is null, 'not true or false', false),
-                ('is_tbwa_client', (sale).is_tbwa_client is null, 'not true or false', false)
-        ) as field (name, is_untyped, reason, is_required)
+                ('transaction_id', (said).transaction_id, (sale).transaction_id is null, 'not text', true),
+                ('store_id', (said).store_id, (sale).store_id is null, 'not text, or too long', true),
+                ('timestamp', (said)."timestamp", said_at is null, 'not a time', true),
+                ('peso_value', (said).peso_value, (sale).peso_value is null, 'not an amount', true),
+                ('units_per_transaction', (said).units_per_transaction, (sale).units_per_transaction is null, 'not a whole number from 0', false),
+                ('basket_size', (said).basket_size, (sale).basket_size is null, 'not a whole number from 0', false),
+                ('duration_seconds', (said).duration_seconds, (sale).duration_seconds is null, 'not a whole number from 0', false),
+                ('handshake_score', (said).handshake_score, (sale).handshake_score is null, 'not a number from 0 to 1', false),
+                ('revision', (said).revision, (sale).revision is null, 'not a number', false),
+                ('sku', (said).sku, (sale).sku is null, 'not text, or too long', false),
+                ('brand_name', (said).brand_name, (sale).brand_name is null, 'not text, or too long', false),
+                ('product_category', (said).product_category, (sale).product_category is null, 'not text, or too long', false),
+                ('region', (said).region, (sale).region is null, 'not text', false),
+                ('province', (said).province, (sale).province is null, 'not text', false),
+                ('city', (said).city, (sale).city is null, 'not text', false),
+                ('barangay', (said).barangay, (sale).barangay is null, 'not text', false),
+                ('customer_id', (said).customer_id, (sale).customer_id is null, 'not text', false),
+                ('store_type', (said).store_type, (sale).store_type is null, 'not a known value', false),
+                ('customer_type', (said).customer_type, (sale).customer_type is null, 'not a known value', false),
+                ('gender', (said).gender, (sale).gender is null, 'not a known value', false),
+                ('age_bracket', (said).age_bracket, (sale).age_bracket is null, 'not a known value', false),
+                ('economic_class', (said).economic_class, (sale).economic_class is null, 'not a known value', false),
+                ('request_mode', (said).request_mode, (sale).request_mode is null, 'not a known value', false),
+                ('request_type', (said).request_type, (sale).request_type is null, 'not a known value', false),
+                ('payment_method', (said).payment_method, (sale).payment_method is null, 'not a known value', false),
+                ('status', (said).status, (sale).status is null, 'not a known value', false),
+                ('suggestion_offered', (said).suggestion_offered, (sale).suggestion_offered is null, 'not true or false', false),
+                ('suggestion_accepted', (said).suggestion_accepted, (sale).suggestion_accepted is null, 'not true or false', false),
+                ('campaign_influenced', (said).campaign_influenced, (sale).campaign_influenced is null, 'not true or false', false),
+                ('is_tbwa_client', (said).is_tbwa_client, (sale).is_tbwa_client is null, 'not true or false', false)
+        ) as field (name, said, is_untyped, reason, is_required)
         cross join lateral (
-            select btrim(coalesce(said ->> field.name, ''), E' \t\r\n') = '' as is_blank
+            select coalesce(btrim(field.said #>> '{}', E' \t\r\n'), '') = '' as is_blank
         ) as blank
         where is_readable and field.is_untyped and (field.is_required or not blank.is_blank)
         union all

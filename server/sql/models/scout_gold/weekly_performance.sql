@@ -1,0 +1,124 @@
+-- Step of the ETL, after store_days. Grain: one row per week and store with sales. Reads scout.store_days, of the
+-- stores' weeks that are due only. What compares a store with the others, or with its week before, is derived from
+-- the stored sums of the weeks that are due and those after them.
+create or replace function scout_gold.refresh_weekly_performance(loads bigint[])
+returns setof scout_bronze.step_result
+language plpgsql
+as $$
+declare
+    rows_read bigint;
+    rows_written bigint;
+begin
+    with due as materialized (
+        delete from scout.groups_due where target = 'weekly_performance' returning day as week, member as store_id
+    ),
+    -- A sum without `group by` is one row also where nothing is left to add up.
+    summed as materialized (
+        select due.week, due.store_id, transactions, revenue, units, customers, days
+        from (select distinct week, store_id from due) as due
+        cross join lateral (
+            select
+                coalesce(sum(transactions), 0)::bigint as transactions,
+                sum(revenue) as revenue,
+                sum(units)::bigint as units,
+                count(*) as days
+            from scout.store_days as day
+            where day.store_id = due.store_id
+                and day.business_day >= due.week
+                and day.business_day < due.week + interval '7 days'
+        ) as all_days
+        cross join lateral (
+            select count(distinct customer.id) as customers
+            from scout.store_days as day
+            cross join unnest(day.customers) as customer (id)
+            where day.store_id = due.store_id
+                and day.business_day >= due.week
+                and day.business_day < due.week + interval '7 days'
+        ) as visits
+    ),
+    shown as materialized (
+        select week from due union select (week + interval '7 days')::date from due
+    ),
+    -- With those before, which the growth of the others needs.
+    near as (
+        select week from shown union select (week - interval '7 days')::date from shown
+    ),
+    standing as (
+        select * from summed where transactions > 0
+        union all
+        select stored.*
+        from near
+        -- `offset 0`: looked up week by week, however many there are.
+        cross join lateral (
+            select week, store_id, transactions, revenue, units, customers, days
+            from scout_gold.weekly_performance as stored
+            where stored.week = near.week
+            offset 0
+        ) as stored
+        where not exists (
+            select from summed where summed.week = stored.week and summed.store_id = stored.store_id
+        )
+    ),
+    compared as (
+        select
+            week,
+            store_id,
+            transactions,
+            revenue,
+            round(revenue / transactions, 2)::numeric(24, 2) as average_sale,
+            units,
+            customers,
+            days,
+            sum(revenue) over week_before as revenue_week_before,
+            round(100 * (revenue - sum(revenue) over week_before) / nullif(sum(revenue) over week_before, 0), 2)
+                as growth_percent,
+            round(100 * revenue / nullif(sum(revenue) over (partition by week), 0), 2) as revenue_percent,
+            rank() over (partition by week order by revenue desc) as revenue_rank
+        from standing
+        window week_before as (
+            partition by store_id
+            order by week
+            range between interval '7 days' preceding and interval '7 days' preceding
+        )
+    ),
+    derived as materialized (
+        select compared.* from compared join shown using (week)
+    ),
+    removed as (
+        delete from scout_gold.weekly_performance as stored
+        using summed
+        where stored.week = summed.week and stored.store_id = summed.store_id and summed.transactions = 0
+        returning stored.store_id
+    ),
+    written as (
+        insert into scout_gold.weekly_performance as stored
+        select derived.*
+        from derived
+        where derived is distinct from (
+            select stored
+            from scout_gold.weekly_performance as stored
+            where stored.week = derived.week and stored.store_id = derived.store_id
+        )
+        on conflict (week, store_id) do update set (
+            transactions, revenue, average_sale, units, customers, days,
+            revenue_week_before, growth_percent, revenue_percent, revenue_rank
+        ) = (
+            excluded.transactions, excluded.revenue, excluded.average_sale, excluded.units, excluded.customers,
+            excluded.days, excluded.revenue_week_before, excluded.growth_percent, excluded.revenue_percent,
+            excluded.revenue_rank
+        )
+        returning store_id
+    )
+    select
+        (select count(*) from derived) + (select count(*) from removed),
+        (select count(*) from written) + (select count(*) from removed)
+    into rows_read, rows_written;
+
+    return next row(
+        'scout_gold.weekly_performance', rows_read, rows_written, rows_read - rows_written, 0
+    )::scout_bronze.step_result;
+end
+$$;
+comment on function scout_gold.refresh_weekly_performance is
+    'Recomputes the stores'' weeks that are due, whichever loads touched them, and what others derive from them. May be
+     run again; then it finds none.';
