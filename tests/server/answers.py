@@ -98,10 +98,17 @@ def assert_same(found: Answers, told: Answers) -> None:
     assert not differences, "\n".join(differences)
 
 
-def is_lively(answer: Answer) -> bool:
-    """Whether two rows differ in a column, and neither is null there: such an answer is no accident."""
-    columns = zip(*answer.rows, strict=True)
-    return any(len(set(column) - {None}) > 1 for column in columns)
+def dull(answers: Answers) -> dict[str, list[str]]:
+    """Return the columns in which no two rows of a relation differ, nulls apart: such an answer may be an accident."""
+    columns = {
+        name: [
+            column
+            for place, column in enumerate(answer.columns)
+            if len({row[place] for row in answer.rows} - {None}) < 2
+        ]
+        for name, answer in answers.items()
+    }
+    return {name: same for name, same in columns.items() if same}
 
 
 def _record_line(n: int, row: Landed, sources: Mapping[str, str]) -> str:

@@ -70,7 +70,7 @@ def _corners() -> Iterator[Sale]:
         ("samples", "Tikim", 0),
         ("deposits", "Bote", 0),
     )
-    for number, days_ago in enumerate((0, 30, 31, 90, 91, 1, 2, 3, 4, 5, 6, 7)):
+    for number, days_ago in enumerate((0, 1, 30, 31, 90, 91, 2, 3, 4, 5, 6, 7)):
         value = 100 - 5 * max(number, 1)
         lines = [("beverages", "Lakan", value + 5), *gifts]
         yield {
@@ -188,6 +188,8 @@ def _flaw(chance: random.Random, sale: Sale) -> Sale:
         *[{"timestamp": written} for written in (LEFT_OUT, at.removesuffix("+08:00"), second, str(second * 1000))],
         {"gender": "unasked", "units_per_transaction": "some"},
         {"items": [first | {"sku": None, "qty": "a few"}, *others] if first else None},
+        {"items": [first | {"brand_name": None, "product_category": None}, *others] if first else None},
+        {"items": None, "sku": "4800010", "brand_name": "Tala", "product_category": "household"},
         {"payment_method": "Card"},
     ]
     place = chance.randrange(100)
