@@ -303,7 +303,7 @@ def _stages(standings: list[Standing], road: Road) -> list[Stage]:
             failed,
             BAD if failed else _level(road.rows_oldest_s, QUEUE_LATE_S, 10 * QUEUE_LATE_S),
         ),
-        Stage("silver → gold", None, "", None, "gold is views of silver: never behind it", GOOD),
+        Stage("silver → gold", None, "", None, "gold is made of silver in the same step: never behind it", GOOD),
     ]
 
 
