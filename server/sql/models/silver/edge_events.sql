@@ -35,7 +35,7 @@ begin
             on bronze.clock = 'unsynced'
             and measured.device_id = bronze.device_id
             and measured.boot = bronze.boot
-        cross join lateral scout.told_sale(bronze.payload) as told
+        cross join lateral scout.told_event(bronze.payload) as told
         where bronze.load_id = any (loads) or bronze.raw_id = any (again)
     ),
     placed as materialized (

@@ -68,7 +68,6 @@ begin
     ),
     timed as materialized (
         select
-            said,
             said.*,
             scout.said_instant("timestamp", coalesce(timestamp_zone, zone)) as said_at,
             scout.said_amount(peso_value) as peso_value_number,
@@ -81,10 +80,7 @@ begin
     ),
     typed as materialized (
         select
-            timed.is_readable,
-            timed.payload_text,
-            timed.said,
-            timed.said_at,
+            timed.*,
             sale::scout.silver_transactions as sale
         from timed
         cross join lateral (
@@ -153,41 +149,76 @@ begin
         from typed
         cross join lateral (
             values
-                ('transaction_id', (said).transaction_id, (sale).transaction_id is null, 'not text', true),
-                ('store_id', (said).store_id, (sale).store_id is null, 'not text', true),
-                ('timestamp', (said)."timestamp", said_at is null, 'not a time', true),
-                ('peso_value', (said).peso_value, (sale).peso_value is null, 'not an amount', true),
-                ('units_per_transaction', (said).units_per_transaction, (sale).units_per_transaction is null, 'not a whole number from 0', false),
-                ('basket_size', (said).basket_size, (sale).basket_size is null, 'not a whole number from 0', false),
-                ('duration_seconds', (said).duration_seconds, (sale).duration_seconds is null, 'not a whole number from 0', false),
-                ('handshake_score', (said).handshake_score, (sale).handshake_score is null, 'not a number from 0 to 1', false),
-                ('revision', (said).revision, (sale).revision is null, 'not a number', false),
-                ('sku', (said).sku, (sale).sku is null, 'not text', false),
-                ('brand_name', (said).brand_name, (sale).brand_name is null, 'not text', false),
-                ('product_category', (said).product_category, (sale).product_category is null, 'not text', false),
-                ('region', (said).region, (sale).region is null, 'not text', false),
-                ('province', (said).province, (sale).province is null, 'not text', false),
-                ('city', (said).city, (sale).city is null, 'not text', false),
-                ('barangay', (said).barangay, (sale).barangay is null, 'not text', false),
-                ('customer_id', (said).customer_id, (sale).customer_id is null, 'not text', false),
-                ('store_type', (said).store_type, (sale).store_type is null, 'not a known value', false),
-                ('customer_type', (said).customer_type, (sale).customer_type is null, 'not a known value', false),
-                ('gender', (said).gender, (sale).gender is null, 'not a known value', false),
-                ('age_bracket', (said).age_bracket, (sale).age_bracket is null, 'not a known value', false),
-                ('economic_class', (said).economic_class, (sale).economic_class is null, 'not a known value', false),
-                ('request_mode', (said).request_mode, (sale).request_mode is null, 'not a known value', false),
-                ('request_type', (said).request_type, (sale).request_type is null, 'not a known value', false),
-                ('payment_method', (said).payment_method, (sale).payment_method is null, 'not a known value', false),
-                ('status', (said).status, (sale).status is null, 'not a known value', false),
-                ('suggestion_offered', (said).suggestion_offered, (sale).suggestion_offered is null, 'not true or false', false),
-                ('suggestion_accepted', (said).suggestion_accepted, (sale).suggestion_accepted is null, 'not true or false', false),
-                ('campaign_influenced', (said).campaign_influenced, (sale).campaign_influenced is null, 'not true or false', false),
-                ('is_tbwa_client', (said).is_tbwa_client, (sale).is_tbwa_client is null, 'not true or false', false)
+                ('transaction_id', transaction_id, (sale).transaction_id is null, 'not text', true),
+                ('store_id', store_id, (sale).store_id is null, 'not text', true),
+                ('timestamp', "timestamp", said_at is null, 'not a time', true),
+                ('peso_value', peso_value, (sale).peso_value is null, 'not an amount', true),
+                (
+                    'units_per_transaction', units_per_transaction, (sale).units_per_transaction is null,
+                    'not a whole number from 0', false
+                ),
+                ('basket_size', basket_size, (sale).basket_size is null, 'not a whole number from 0', false),
+                (
+                    'duration_seconds', duration_seconds, (sale).duration_seconds is null,
+                    'not a whole number from 0', false
+                ),
+                ('handshake_score', handshake_score, (sale).handshake_score is null, 'not a number from 0 to 1', false),
+                ('revision', revision, (sale).revision is null, 'not a number', false),
+                ('sku', sku, (sale).sku is null, 'not text', false),
+                ('brand_name', brand_name, (sale).brand_name is null, 'not text', false),
+                ('product_category', product_category, (sale).product_category is null, 'not text', false),
+                ('region', region, (sale).region is null, 'not text', false),
+                ('province', province, (sale).province is null, 'not text', false),
+                ('city', city, (sale).city is null, 'not text', false),
+                ('barangay', barangay, (sale).barangay is null, 'not text', false),
+                ('customer_id', customer_id, (sale).customer_id is null, 'not text', false),
+                ('store_type', store_type, (sale).store_type is null, 'not a known value', false),
+                ('customer_type', customer_type, (sale).customer_type is null, 'not a known value', false),
+                ('gender', gender, (sale).gender is null, 'not a known value', false),
+                ('age_bracket', age_bracket, (sale).age_bracket is null, 'not a known value', false),
+                ('economic_class', economic_class, (sale).economic_class is null, 'not a known value', false),
+                ('request_mode', request_mode, (sale).request_mode is null, 'not a known value', false),
+                ('request_type', request_type, (sale).request_type is null, 'not a known value', false),
+                ('payment_method', payment_method, (sale).payment_method is null, 'not a known value', false),
+                ('status', status, (sale).status is null, 'not a known value', false),
+                (
+                    'suggestion_offered', suggestion_offered, (sale).suggestion_offered is null,
+                    'not true or false', false
+                ),
+                (
+                    'suggestion_accepted', suggestion_accepted, (sale).suggestion_accepted is null,
+                    'not true or false', false
+                ),
+                (
+                    'campaign_influenced', campaign_influenced, (sale).campaign_influenced is null,
+                    'not true or false', false
+                ),
+                ('is_tbwa_client', is_tbwa_client, (sale).is_tbwa_client is null, 'not true or false', false)
         ) as field (name, said, is_untyped, reason, is_required)
         cross join lateral (
             select coalesce(btrim(field.said #>> '{}', E' \t\r\n'), '') = '' as is_blank
         ) as blank
-        where is_readable and field.is_untyped and (field.is_required or not blank.is_blank)
+        -- Nearly every sale is typed whole, and need not be taken apart.
+        where is_readable
+            and (
+                num_nulls((sale).transaction_id, (sale).store_id, said_at, (sale).peso_value) > 0
+                or num_nonnulls(
+                    units_per_transaction, basket_size, duration_seconds, handshake_score, revision, sku, brand_name,
+                    product_category, region, province, city, barangay, customer_id, store_type, customer_type, gender,
+                    age_bracket, economic_class, request_mode, request_type, payment_method, status,
+                    suggestion_offered, suggestion_accepted, campaign_influenced, is_tbwa_client
+                ) > num_nonnulls(
+                    (sale).units_per_transaction, (sale).basket_size, (sale).duration_seconds, (sale).handshake_score,
+                    (sale).revision, (sale).sku, (sale).brand_name, (sale).product_category, (sale).region,
+                    (sale).province, (sale).city, (sale).barangay, (sale).customer_id, (sale).store_type,
+                    (sale).customer_type, (sale).gender, (sale).age_bracket, (sale).economic_class,
+                    (sale).request_mode, (sale).request_type, (sale).payment_method, (sale).status,
+                    (sale).suggestion_offered, (sale).suggestion_accepted, (sale).campaign_influenced,
+                    (sale).is_tbwa_client
+                )
+            )
+            and field.is_untyped
+            and (field.is_required or not blank.is_blank)
         union all
         select (sale).raw_id, 'payload', coalesce(scout_bronze.payload_problem(payload_text), 'not a JSON object')
         from typed
