@@ -72,6 +72,7 @@ class Parts:
     now: Callable[[], datetime]
     load_day: Callable[[date | None], LoadSummary]
     wake_loader: Callable[[], None]
+    on_stored: Callable[[str], None]  # hears the key of each new object
     limits: Limits
     is_open: bool = False  # whether posts without a token are taken from this machine
     previous: tokens.PreviousSecret | None = None
@@ -105,7 +106,7 @@ def create_app(parts: Parts, connections: Callable[[], int] = lambda: 0) -> ASGI
 
     rate = RateLimit(parts.limits.device_posts_per_s_max, parts.limits.device_posts_burst, parts.monotonic)
     fleet = Fleet(parts.pool, parts.monotonic)
-    uploads = storage_routes(authenticate, parts.bucket, parts.wake_loader, parts.limits, rate)
+    uploads = storage_routes(authenticate, parts.bucket, parts.on_stored, parts.limits, rate)
     traffic = Traffic({*INGEST_PATHS, *(route.path for route in uploads)}, parts.monotonic)
     pages = PageParts(parts.pool, fleet, traffic, parts.secret, parts.now, parts.limits, authenticate)
     application = Starlette(

@@ -38,7 +38,8 @@ ADOPTED: dict[str, dict[str, tuple[str, ...]]] = {
 """Tables that are taken over as they are, and the columns, with their types, that this needs."""
 
 _MADE = re.compile(
-    r"^create\s+(?:or\s+replace\s+)?(?P<kind>table|view|type|function)\s+(?P<name>\w+\.\w+)", re.MULTILINE
+    r"^create\s+(?:or\s+replace\s+)?(?P<kind>table|view|materialized view|type|function)\s+(?P<name>\w+\.\w+)",
+    re.MULTILINE,
 )
 _QUERIES = named_queries("database")
 
@@ -53,7 +54,7 @@ class Clash:
 
 
 def made_by(text: str) -> list[tuple[str, str]]:
-    """What a file of our SQL makes: kind (table, view, type or function) and full name, as they stand in it."""
+    """What a file of our SQL makes: kind (table, view, type …) and full name, as they stand in it."""
     return [(found["kind"], found["name"]) for found in _MADE.finditer(text)]
 
 

@@ -27,10 +27,12 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from time import monotonic as machine_monotonic
 from typing import Self
 from urllib.parse import quote
+from zlib import crc32
 
 import psycopg
 import structlog
@@ -41,7 +43,7 @@ from server.errors import Misconfigured, PostgresUnavailable
 from server.files import sync_folder, write_safely
 from server.postgres_processes import end_processes, processes_in, read_postmaster
 
-PORTS = range(15432, 15532)  # below the ephemeral range: no outgoing connection takes one meanwhile
+PORTS = range(15432, 16432)  # below the ephemeral range: no outgoing connection takes one meanwhile
 # What an operator must not switch off by accident: the command line wins over postgresql.conf.
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -329,9 +331,13 @@ def dsn_of(data: Path) -> str:
 
 
 def _free_port(kept: Path) -> int:
-    """Return the port written in `kept`, so that a noted URL stays true; if it is taken, another one."""
+    """Return the port written in `kept`, so that a noted URL stays true; if it is taken, another one.
+
+    Each directory begins to look at a place of its own: another that starts while this one is down leaves its port.
+    """
     noted = kept.read_text().strip() if kept.exists() else ""
-    for port in ([int(noted)] if noted.isdecimal() else []) + list(PORTS):
+    first = crc32(bytes(kept.resolve())) % len(PORTS)
+    for port in chain([int(noted)] if noted.isdecimal() else [], PORTS[first:], PORTS[:first]):
         if _is_free(port):
             return port
     raise PostgresUnavailable(

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from itertools import islice
+from itertools import chain, islice
 
 import psycopg
 import structlog
@@ -94,20 +94,24 @@ def load(
     today: date,
     day: date | None = None,
     sweep: bool = False,
+    lists: bool = True,
+    stored: Sequence[str] = (),
     limits: Limits = LIMITS,
     progress: Progress | None = None,
 ) -> LoadSummary:
     """Load what is new: awaited names and the folders of today (UTC) and yesterday; return once none is left.
 
-    `day`: that folder and nothing else. `sweep`: the whole bucket. Raises psycopg.OperationalError while
+    `day`: that folder and nothing else. `sweep`: the whole bucket. `lists` false: names alone, those awaited and
+    those `stored` (keys). Raises psycopg.OperationalError while
     PostgreSQL is down, and BucketFault while the bucket is away; nothing is lost by calling again.
     """
     bucket.check()  # a bucket that is away must not look empty: devices would be asked for everything again
     tally: Counter[str] = Counter()
     awaited = [] if day else _due_awaited(pool, limits)
-    tally["found"] += _discover(pool, bucket, _look_up(bucket, awaited), limits)
+    named = chain(_look_up(bucket, awaited), _stored(bucket, stored))
+    tally["found"] += _discover(pool, bucket, named, limits)
     folders = [f"{day}/"] if day else [""] if sweep else [f"{today}/", f"{today - timedelta(days=1)}/"]
-    for folder in folders:
+    for folder in folders if lists else ():
         tally["found"] += _discover(pool, bucket, bucket.list(folder), limits)
     tally += _load_found(pool, bucket, f"{day}/" if day else "", limits, progress)
     if awaited:

@@ -8,6 +8,8 @@ May be relied on:
 - Nothing is replaced or dropped that this project did not make: what stands in the way is listed, and nothing
   is changed, until an operator lets it be moved aside (server/clashes.py).
 - What only Supabase has (bucket, policies) is made where its storage schema is, whenever that appears.
+- What is ours is nobody else's to use, whatever the database gives to everybody by default: only analysts may read
+  gold and the dimensions, and a file says so itself where a device's role may call a function.
 """
 
 import hashlib
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
+from psycopg import sql as query
 
 from server import clashes
 from server.database import SQL, named_queries
@@ -59,6 +62,7 @@ class Plan:
     migrations: tuple[File, ...]
     models: tuple[File, ...]
     clashes: tuple[clashes.Clash, ...]
+    rights: str  # the statement that says, last of all, who may use what
 
     @property
     def files(self) -> tuple[File, ...]:
@@ -71,6 +75,7 @@ class Plan:
             *clashes.statements(self.clashes),
             _QUERIES["make_ledger"],
             *(f"-- {file.label}\n{file.text}" for file in self.files),
+            f"{self.rights};",
         ]
 
 
@@ -84,7 +89,7 @@ def plan(connection: psycopg.Connection, sql: Path = SQL) -> Plan:
     models = tuple(_changed_models(connection, sql))
     texts = [file.text for file in migrations if not file.is_applied]
     texts += [file.text for file in _unknown_models(connection, models)]
-    return Plan(migrations, models, clashes.find(connection, texts))
+    return Plan(migrations, models, clashes.find(connection, texts), _rights(sql))
 
 
 def migrate(connection: psycopg.Connection, sql: Path = SQL, *, move_aside: bool = False) -> tuple[str, ...]:
@@ -102,7 +107,7 @@ def migrate(connection: psycopg.Connection, sql: Path = SQL, *, move_aside: bool
         connection.execute(_QUERIES["make_ledger"])
         for migration in due.migrations:
             _apply_migration(connection, migration)
-        _apply_models(connection, due.models)
+        _apply_models(connection, due)
         return tuple(file.label for file in due.files)
     finally:
         if not connection.broken:
@@ -185,10 +190,10 @@ def _apply_migration(connection: psycopg.Connection, file: File) -> None:
         connection.execute(_QUERIES["record_migration"], record)
 
 
-def _apply_models(connection: psycopg.Connection, models: tuple[File, ...]) -> None:
+def _apply_models(connection: psycopg.Connection, due: Plan) -> None:
     with connection.transaction():
         connection.execute(_QUERIES["hold_etl"])
-        for file in models:
+        for file in due.models:
             try:
                 connection.execute(file.text.encode())
             except psycopg.errors.DependentObjectsStillExist as error:
@@ -200,6 +205,14 @@ def _apply_models(connection: psycopg.Connection, models: tuple[File, ...]) -> N
                 message, hint = error.diag.message_primary, error.diag.message_hint
                 raise Misconfigured(f"{file.name}: {message}. {hint}") from None
             connection.execute(_QUERIES["record_model"], {"name": file.name, "checksum": file.checksum})
+        # In the same transaction: a view that was made anew is never anybody's in between.
+        connection.execute(due.rights.encode())
+
+
+def _rights(sql: Path) -> str:
+    paths = [path for folder in ("migrations", "models", SUPABASE_FOLDER) for path in (sql / folder).rglob("*.sql")]
+    names = sorted({name for path in paths for _, name in clashes.made_by(path.read_text(encoding="utf-8"))})
+    return query.SQL(_QUERIES["settle_rights"]).format(names=query.Literal(names)).as_string(None)
 
 
 def _is_there(connection: psycopg.Connection, relation: str) -> bool:

@@ -73,11 +73,11 @@ def access_denied(message: str = ROW_REFUSED) -> StorageRefusal:
 def storage_routes(
     authenticate: Callable[[str], Identity],
     bucket: Bucket,
-    on_stored: Callable[[], None],
+    on_stored: Callable[[str], None],
     limits: Limits,
     rate: RateLimit,
 ) -> list[Route]:
-    """Return the routes. `authenticate` verifies a token; `on_stored` is called after each new object."""
+    """Return the routes. `authenticate` verifies a token; `on_stored` gets each new object's key."""
 
     async def respond(request: Request) -> Response:
         try:
@@ -114,7 +114,7 @@ def storage_routes(
             await run_in_threadpool(bucket.put_new, key, body)
         except ObjectExists:
             raise _key_exists() from None
-        on_stored()
+        on_stored(key)
         log.info("object_stored", device_id=key.split("/")[1], bytes=len(body))
         return JSONResponse({"Key": f"{BUCKET}/{key}", "Id": str(uuid.uuid4())})
 

@@ -20,7 +20,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from time import monotonic
 from typing import Any, Self
 
 import structlog
@@ -39,8 +38,8 @@ from server.errors import Misconfigured
 from server.etl import run_etl
 from server.ingest import PATHS
 from server.loader import LoadSummary, load
+from server.loading import Loading
 from server.loop import Loop
-from server.repair import repair
 from server.schema import migrate
 from server.secrets import (
     VARIABLE,
@@ -57,8 +56,6 @@ LOADER_INTERVAL_S = 5.0
 ETL_INTERVAL_S = 5.0
 WATCHDOG_INTERVAL_S = 1.0
 SERVICE_TOKEN_INTERVAL_S = 6 * 3600.0
-SWEEP_INTERVAL_S = 24 * 3600.0
-"""How late an object may be found that no device awaits and that lies in an old day's folder."""
 
 log = structlog.get_logger()
 
@@ -150,7 +147,8 @@ def up(
         moved = threading.Event()
         keep_token()
         etl_loop = Loop("etl", lambda: run_etl(pool), ETL_INTERVAL_S)
-        loader_loop = Loop("loader", loading(pool, bucket, etl_loop.nudge), LOADER_INTERVAL_S)
+        loading = Loading(pool, bucket, etl_loop.nudge)
+        loader_loop = Loop("loader", loading.step, LOADER_INTERVAL_S)
         # It must have ended before PostgreSQL is stopped: it would start it again.
         house.enter_context(Loop("watchdog", watch, WATCHDOG_INTERVAL_S, stop_s=None))
         house.enter_context(Loop("service_token", keep_token, SERVICE_TOKEN_INTERVAL_S))
@@ -163,7 +161,13 @@ def up(
             etl_loop.nudge()
             return summary
 
-        parts = Parts(pool, bucket, committer, secret, now, load_day, loader_loop.nudge, limits, is_open, previous)
+        def load_stored(key: str) -> None:
+            loading.note_stored(key)
+            loader_loop.nudge()
+
+        parts = Parts(
+            pool, bucket, committer, secret, now, load_day, loader_loop.nudge, load_stored, limits, is_open, previous
+        )
         on_ready(
             Ready(
                 _base_url(listener),
@@ -206,31 +210,10 @@ def serve(
         def load_day(day: date | None) -> LoadSummary:
             return load(pool, bucket, today=now().date(), day=day)
 
-        parts = Parts(pool, bucket, committer, secret, now, load_day, _nobody_waits, limits, is_open, previous)
+        wake, stored = _nobody_waits, _nobody_waits
+        parts = Parts(pool, bucket, committer, secret, now, load_day, wake, stored, limits, is_open, previous)
         on_ready(_base_url(listener))
         _answer_requests(parts, listener, stop)
-
-
-def loading(pool: ConnectionPool, bucket: Bucket, on_loaded: Callable[[], None]) -> Callable[[], LoadSummary]:
-    """Return the loader's step: a full sweep when a day has passed since the last one that succeeded.
-
-    Then it sees to what is missing: the next step loads what that finds.
-    """
-    swept_at: float | None = None
-
-    def step() -> LoadSummary:
-        nonlocal swept_at
-        began = monotonic()
-        sweep = swept_at is None or began - swept_at >= SWEEP_INTERVAL_S
-        summary = load(pool, bucket, today=now().date(), sweep=sweep)
-        if sweep:
-            swept_at = began
-        if summary.accepted:
-            on_loaded()
-        repair(pool, bucket)  # last: it must not keep anything from loading
-        return summary
-
-    return step
 
 
 @contextmanager
@@ -294,5 +277,5 @@ def _base_url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _nobody_waits() -> None:
+def _nobody_waits(*_: str) -> None:
     """Loops that run elsewhere look for themselves."""

@@ -17,6 +17,7 @@ from server.config import find_bucket, find_database, now
 from server.database import open_pool
 from server.etl import TargetResult, run_etl, type_again
 from server.loader import load as load_objects
+from server.loading import Loading
 from server.repair import repair
 
 
@@ -44,7 +45,7 @@ def load(
         open_pool(find_database(data, database_url, os.environ)) as pool,
     ):
         if watch:
-            step = supervisor.loading(pool, opened, lambda: None)
+            step = Loading(pool, opened, lambda: None).step
             repeat("loader", lambda: say_loaded(step(), as_json, quiet=True), supervisor.LOADER_INTERVAL_S)
         else:
             with progress_bar("loading") as progress:

@@ -45,13 +45,15 @@ class Clock:
 
 @dataclass
 class Wakes:
-    """Counts how often the loader was woken."""
+    """Counts how often the loader was woken, and the objects that it was told of."""
 
     count: int = 0
+    stored: list[str] = field(default_factory=list)
 
-    def __call__(self) -> None:
+    def __call__(self, *stored: str) -> None:
         """Note that the loader was woken."""
         self.count += 1
+        self.stored += stored
 
 
 @dataclass
@@ -203,7 +205,9 @@ def running(
         socket.create_server(("127.0.0.1", 0)) as listener,
         committer(pool, limits, lambda: commits.append(1)) as opened,
     ):
-        parts = Parts(pool, bucket, opened, secret, clock.now, load_day, wakes, limits, is_open, previous, monotonic)
+        parts = Parts(
+            pool, bucket, opened, secret, clock.now, load_day, wakes, wakes, limits, is_open, previous, monotonic
+        )
         application = create_app(parts)
         server = uvicorn.Server(
             uvicorn.Config(application, log_config=None, access_log=False, lifespan="off", ws="none")

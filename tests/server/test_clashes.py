@@ -172,10 +172,12 @@ def test_all_that_the_files_make_is_looked_for(connection: psycopg.Connection) -
         connection.execute(
             """
             select
-                case relkind when 'v' then 'view' when 'c' then 'type' else 'table' end,
+                case relkind
+                    when 'v' then 'view' when 'm' then 'materialized view' when 'c' then 'type' else 'table'
+                end,
                 relnamespace::regnamespace || '.' || relname
             from pg_class
-            where relkind in ('r', 'v', 'c')
+            where relkind in ('r', 'v', 'm', 'c')
                 and relnamespace::regnamespace::text in ('scout', 'scout_gold', 'scout_bronze', 'scout_edge', 'public')
             union
             select 'function', pronamespace::regnamespace || '.' || proname

@@ -204,6 +204,26 @@ def test_a_head_that_rises_too_far_is_an_alarm_and_makes_no_gap(device: psycopg.
     assert [is_open for *_, is_open in alarms(device)] == [False]
 
 
+def test_a_device_cannot_fill_the_list_of_heads(device: psycopg.Connection):
+    """Beyond 100,000 epochs it raises an alarm; those known are kept up to date, and the rest of the report counts."""
+    device.execute(
+        "insert into scout_edge.heads (device_id, epoch, head, unsettled, first_heard_at, last_heard_at)"
+        " select %s, lpad(to_hex(n), 16, '0'), 1, '{}', now(), now() from generate_series(1, 99999) as n",
+        ["pi-05"],
+    )
+    _, name = batch(1, 3)
+    new = [EpochState(f"f{number:015x}", 5, ()) for number in range(3)]
+    answer = call(device, as_json(report(awaits=(name,), epochs=(*new, EpochState(f"{7:016x}", 9, ())))))
+
+    assert answer["batches"] == {name: "unknown"}
+    assert alarms(device) == [("too_many_epochs", "more than 100000 epochs were reported", True)]
+    noted = device.execute("select epoch, head from scout_edge.heads where head > 1 order by epoch").fetchall()
+    assert noted == [(f"{7:016x}", 9), ("f" + "0" * 15, 5)]
+
+    call(device, as_json(report(epochs=(EpochState(f"{7:016x}", 9, ()),))))
+    assert [is_open for *_, is_open in alarms(device)] == [False]
+
+
 def test_a_head_that_rose_far_offline_is_believed_once_rows_prove_it(device: psycopg.Connection):
     """Each delivery raises what may be believed; the alarm ends by itself."""
     rose = as_json(report(epochs=(EpochState(EPOCH, 1_500_000, ((1, 1_500_000),)),)))

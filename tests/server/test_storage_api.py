@@ -45,7 +45,7 @@ def test_the_seeds_upload_is_stored_byte_for_byte_and_the_loader_is_woken(server
     assert response.json()["Key"] == f"scout-ingest/{KEY}"
     assert len(response.json()["Id"]) == 36
     assert bucket.get(KEY, LIMITS.object_bytes_max) == BODY
-    assert server.wakes.count == 1
+    assert server.wakes.stored == [KEY]
 
 
 @pytest.mark.parametrize("content", [BODY, b"other bytes"])

@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from conftest import a_database, a_postgres
 from programs import scout_server
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg.types.json import Jsonb
 
@@ -313,32 +314,117 @@ def test_an_unmigrated_project_says_what_it_refuses(owner: psycopg.Connection) -
     assert owner.execute("select to_regclass('scout_edge.devices')").fetchone() == (None,)
 
 
-WHO = ("anon", "authenticated", "edge_uploader", "service_role", "authenticator")
+WHO = ("anon", "authenticated", "edge_uploader", "service_role", "authenticator", "scout_analyst", "newcomer")
 OURS = ("scout", "scout_bronze", "scout_edge", "scout_gold", "public")
 REACHED = """
-select role, schema, name
+select role, nspname || '.' || name as name, may, may_write
 from unnest(%(roles)s::text[]) as role
 cross join lateral (
-    select pronamespace as schema, proname as name, has_function_privilege(role, oid, 'execute') as may from pg_proc
+    select pronamespace as schema, proname as name, has_function_privilege(role, oid, 'execute') as may,
+        false as may_write
+    from pg_proc
     union all
-    select relnamespace, relname, has_table_privilege(role, oid, 'select, insert, update, delete, truncate')
-        or has_any_column_privilege(role, oid, 'select, insert, update')
+    select relnamespace, relname, has_any_column_privilege(role, oid, 'select'),
+        has_table_privilege(role, oid, 'insert, update, delete, truncate, references, trigger')
+        or has_any_column_privilege(role, oid, 'insert, update, references')
     from pg_class
     where relkind in ('r', 'p', 'v', 'm', 'f')
+    union all
+    select relnamespace, relname, false, has_sequence_privilege(role, oid, 'usage, select, update')
+    from pg_class
+    where relkind = 'S'
 ) as thing
 join pg_namespace on pg_namespace.oid = schema
-where nspname = any(%(schemas)s) and may and has_schema_privilege(role, schema, 'usage')
+where nspname = any(%(schemas)s) and (may or may_write) and has_schema_privilege(role, schema, 'usage')
+"""
+GENEROUS = """
+create role newcomer;
+alter default privileges for role project_owner grant all on tables to public, anon, authenticated;
+alter default privileges for role project_owner grant all on sequences to public, anon, authenticated;
+alter default privileges for role project_owner grant all on functions to public, anon, authenticated;
+"""
+OPENED = """
+grant usage on schema scout, scout_bronze, scout_edge to anon, authenticated, edge_uploader, newcomer;
+grant usage on schema scout_bronze, scout_edge to scout_analyst;
+do $$ begin
+    if to_regnamespace('scout_gold') is not null then
+        grant usage on schema scout_gold to anon, authenticated, edge_uploader, newcomer;
+    end if;
+end $$
 """
 
 
+def reached(connection: psycopg.Connection, *roles: str) -> set[tuple[str, str, bool]]:
+    """Each function, table, view and sequence of ours that a role can use: role, name, whether to write."""
+    asked = {"roles": list(roles), "schemas": list(OURS)}
+    return {(role, name, may_write) for role, name, _, may_write in connection.execute(REACHED, asked)}
+
+
+def for_analysts(connection: psycopg.Connection) -> set[str]:
+    """What they ask: gold, as views and as tables, and the dimensions."""
+    return {
+        name
+        for (name,) in connection.execute(
+            """
+            select nspname || '.' || relname
+            from pg_class
+            join pg_namespace on pg_namespace.oid = relnamespace
+            where relkind in ('r', 'v', 'm')
+                and (nspname = 'scout_gold' or nspname = 'scout' and relname ~ '^(gold|dim)_')
+            """
+        )
+    }
+
+
 def test_of_all_that_is_ours_each_role_reaches_only_what_it_is_for(project: psycopg.Connection) -> None:
-    """Functions, tables and views, by every role of the project: a device calls home, and nobody else does a thing."""
-    asked = {"roles": [*WHO, "project_owner"], "schemas": list(OURS)}
-    reached = {(role, name) for role, _, name in project.execute(REACHED, asked)}
-    owners_own = {name for role, name in reached if role == "project_owner"}
+    """Functions, tables and views, by every role: a device calls home, analysts read gold, nobody else does a thing."""
+    project.execute("create role newcomer")
+    owners_own = reached(project, "project_owner")
+    asked = for_analysts(project)
 
     assert len(owners_own) > 50
-    assert {(role, name) for role, name in reached if role != "project_owner"} == {("edge_uploader", "heartbeat")}
+    assert {name.split("_")[0] for name in asked} >= {"scout.gold", "scout.dim"}
+    assert reached(project, *WHO) == {
+        ("edge_uploader", "public.heartbeat", False),
+        *(("scout_analyst", name, False) for name in asked),
+    }
+
+
+def test_what_a_project_gives_to_everybody_by_default_is_taken_back(bare_url: str) -> None:
+    """New tables, functions and sequences of ours are nobody's, even where the schemas were opened to all."""
+    with psycopg.connect(bare_url, autocommit=True) as superuser, superuser.transaction(force_rollback=True):
+        superuser.execute(GENEROUS)
+        superuser.execute("set local session authorization project_owner")
+        migrate(superuser)
+        superuser.execute("reset session authorization")
+        superuser.execute(OPENED)
+        superuser.execute("grant usage on schema public to anon, authenticated")
+
+        assert reached(superuser, *(set(WHO) - {"service_role", "authenticator"})) == {
+            ("edge_uploader", "public.heartbeat", False),
+            ("edge_uploader", "scout_edge.may_upload", False),
+            *(("scout_analyst", name, False) for name in for_analysts(superuser)),
+        }
+
+
+def test_an_analyst_reads_all_of_it(project: psycopg.Connection) -> None:
+    """Not only by the catalogue: a view asks for the rights of whoever asks it to call the functions it names."""
+    project.execute("set local role scout_analyst")
+    for name in for_analysts(project):
+        assert project.execute(sql.SQL("select * from {}").format(sql.Identifier(*name.split(".")))).description, name
+
+
+@pytest.mark.usefixtures("migrated")
+def test_what_is_made_anew_is_opened_anew(owner: psycopg.Connection) -> None:
+    """An upgrade drops views and makes them again; the role is there already, by another database's migration."""
+    migrate(owner)
+    before = reached(owner, *WHO[:-1])
+    owner.execute("update scout_edge.models set checksum = 'older' where name like 'gold/%'")
+    applied = migrate(owner)
+
+    assert "gold/daily_revenue" in applied
+    assert ("scout_analyst", "scout.gold_daily_revenue", False) in before
+    assert reached(owner, *WHO[:-1]) == before
 
 
 def test_the_policy_asks_the_one_function_that_it_may(project: psycopg.Connection) -> None:

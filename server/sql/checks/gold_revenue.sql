@@ -15,6 +15,26 @@ gold (view, revenue) as (
     union all
     select 'gold_store_daily', sum(revenue) from scout.gold_store_daily
     union all
+    select 'gold_time_of_day', sum(revenue) from scout.gold_time_of_day
+    union all
+    select 'gold_daily_metrics', sum(revenue) from scout.gold_daily_metrics
+    union all
+    select 'gold_region_daily', sum(revenue) from scout.gold_region_daily
+    union all
+    select 'gold_region_weekly', sum(revenue) from scout.gold_region_weekly
+    union all
+    select 'gold_region_monthly', sum(revenue) from scout.gold_region_monthly
+    union all
+    select 'gold_province_daily', sum(revenue) from scout.gold_province_daily
+    union all
+    select 'gold_citymun_daily', sum(revenue) from scout.gold_citymun_daily
+    union all
+    select 'gold_barangay_daily', sum(revenue) from scout.gold_barangay_daily
+    union all
+    select 'gold_region_choropleth', sum(revenue) from scout.gold_region_choropleth
+    union all
+    select 'gold_device_daily', sum(revenue) from scout.gold_device_daily
+    union all
     select 'gold_product_performance', sum(revenue) from scout.gold_product_performance
     union all
     select 'gold_brand_performance', sum(revenue) from scout.gold_brand_performance

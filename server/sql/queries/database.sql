@@ -127,3 +127,70 @@ where pg_namespace.nspname <> 'information_schema'
     )
 group by 1
 order by 1
+
+-- settle_rights -- what is ours belongs to its owner, whatever default privileges gave away; gold and the dimensions may be read by analysts
+do $$
+declare
+    statement text;
+begin
+    for statement in
+        with asked as (
+            select unnest({names}::text[]) as name
+        ),
+        ours as (
+            select
+                'table' as kind,
+                pg_class.oid::regclass::text as name,
+                relowner as owner,
+                coalesce(relacl, acldefault('r', relowner)) as privileges,
+                asked.name ~ '^(scout[.](gold|dim)_|scout_gold[.])' as is_for_analysts
+            from asked
+            join pg_class on pg_class.oid = to_regclass(asked.name)
+            where relkind in ('r', 'p', 'v', 'm')
+            union all
+            -- The numbers of an identity column come from one.
+            select
+                'sequence',
+                pg_class.oid::regclass::text,
+                relowner,
+                coalesce(relacl, acldefault('s', relowner)),
+                false
+            from asked
+            join pg_depend on refclassid = 'pg_class'::regclass and refobjid = to_regclass(asked.name)
+            join pg_class on classid = 'pg_class'::regclass and pg_class.oid = objid
+            where relkind = 'S' and deptype in ('a', 'i')
+            union all
+            select
+                'function',
+                pg_proc.oid::regprocedure::text,
+                proowner,
+                coalesce(proacl, acldefault('f', proowner)),
+                false
+            from asked
+            join pg_proc on pronamespace::regnamespace || '.' || proname = asked.name
+        ),
+        others as (
+            select 0::oid as grantee, 'public' as name
+            union all
+            select oid, rolname from pg_roles where rolname in ('anon', 'authenticated')
+        )
+        select distinct format('revoke all on %s %s from %s', ours.kind, ours.name, others.name)
+        from ours
+        cross join lateral aclexplode(privileges) as given
+        join others using (grantee)
+        where pg_has_role(owner, 'usage')
+        union all
+        select format('grant select on %s to %s', ours.name, rolname)
+        from ours
+        join pg_roles on rolname = 'scout_analyst'
+        where is_for_analysts and pg_has_role(owner, 'usage')
+        union all
+        select format('grant usage on schema %s to %s', nspname, rolname)
+        from pg_namespace
+        join pg_roles on rolname = 'scout_analyst'
+        where nspname in ('scout', 'scout_gold')
+    loop
+        execute statement;
+    end loop;
+end
+$$

@@ -1,6 +1,7 @@
 -- The one call home. Stock PostgREST serves it: one unnamed argument, so unknown keys are no error.
 -- May be relied on: only a device's own token reaches it, what is malformed is refused as a whole and nothing
--- of it is kept, and the cost follows the report's size (bounded), never the number of rows or devices.
+-- of it is kept, and the cost follows the report's size (bounded) and at most the device's own epochs, never the
+-- number of rows or devices.
 create or replace function public.heartbeat(jsonb)
 returns jsonb
 language plpgsql
@@ -16,6 +17,10 @@ declare
     unsettled int8multirange;
     lost int8multirange;
     jumped text;    -- the first head that is not believed
+    -- An epoch begins at a boot: twenty a day for ten years are fewer.
+    epochs_max constant bigint := 100000;
+    epochs_left bigint;  -- so many more that are not known yet; counted when the first of them comes
+    too_many text;
     named text[];   -- every name in the report
     awaits text[];  -- those of them that are batches of this device
     settled text[];
@@ -69,6 +74,18 @@ begin
             raise exception 'malformed epoch in report' using errcode = '22023',
                 hint = 'An epoch has 16 hex digits, a head, and unsettled and lost runs [first, last] within 1..head.';
         end if;
+        if not exists (
+            select from scout_edge.heads where heads.device_id = device and heads.epoch = reported.epoch
+        ) then
+            epochs_left := coalesce(
+                epochs_left, epochs_max - (select count(*) from scout_edge.heads where heads.device_id = device)
+            );
+            if epochs_left <= 0 then
+                too_many := format('more than %s epochs were reported', epochs_max);
+                continue;
+            end if;
+            epochs_left := epochs_left - 1;
+        end if;
         -- An older agent says nothing of losses.
         if not scout_edge.note_epoch(
             device, reported.epoch, reported.head::bigint, unsettled, case when reported.lost is not null then lost end
@@ -77,6 +94,7 @@ begin
         end if;
     end loop;
     perform scout_edge.note_alarm(device, 'head_jumped', jumped);
+    perform scout_edge.note_alarm(device, 'too_many_epochs', too_many);
 
     named := array(
         select names.value #>> '{}'

@@ -4,13 +4,18 @@ create view scout.gold_hourly_pattern as
 select
     business_hour,
     count(*) as transactions,
-    coalesce(sum(peso_value), 0) as revenue,
-    round(coalesce(sum(peso_value), 0) / count(*), 2) as average_sale,
+    sum(revenue) as revenue,
+    round(sum(revenue) / count(*), 2) as average_sale,
     round(100.0 * count(*) / sum(count(*)) over (), 2) as transactions_percent
-from scout.silver_transactions
-where status is distinct from 'void'
+from scout.silver_sales
 group by business_hour
 order by business_hour;
 comment on view scout.gold_hourly_pattern is
-    'At which hours the stores sell. One row per hour, 0 to 23, where the store is; null for sales whose time
-     nobody knows. Pesos and percent of all sales; voided sales excluded.';
+    'At which hours the stores sell. One row per hour, 0 to 23, where the store is; null for sales whose time nobody
+     knows. Pesos and percent of all sales; voided sales excluded.';
+comment on column scout.gold_hourly_pattern.business_hour is
+    '0 to 23, where the store is; null for sales whose time nobody knows.';
+comment on column scout.gold_hourly_pattern.transactions is 'Sales.';
+comment on column scout.gold_hourly_pattern.revenue is 'What was paid, in pesos.';
+comment on column scout.gold_hourly_pattern.average_sale is 'Revenue of a sale, in pesos to the centavo.';
+comment on column scout.gold_hourly_pattern.transactions_percent is 'Of all sales.';
