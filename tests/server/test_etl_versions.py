@@ -7,12 +7,11 @@ from typing import Any
 import psycopg
 import pytest
 from landing import Landed, foreign, land, record
+from programs import scout_server
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 from test_etl import only, sale
-from typer.testing import CliRunner
 
-from server.cli import app
 from server.etl import run_checks, run_etl, type_again
 from server.schema import migrate
 
@@ -271,9 +270,9 @@ def test_the_command_types_again_what_is_there(
     arrive(pool, connection, record(1, sale(1)), record(2, sale(2)))
     connection.execute("update scout.silver_transactions set peso_value = 0")
 
-    told = CliRunner().invoke(app, ["etl", "--again", "--json", "--database-url", database_url])
+    told = scout_server("etl", "--again", "--json", "--database-url", database_url)
 
-    assert told.exit_code == 0
+    assert told.returncode == 0
     assert "2 rows" in told.stderr
     assert [
         moved["written"] for moved in json.loads(told.stdout) if moved["target"] == "scout.silver_transactions"

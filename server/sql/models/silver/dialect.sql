@@ -172,25 +172,3 @@ after insert or update or delete or truncate on scout.dialect
 for each statement execute function scout.dialect_changed();
 
 select scout.make_readers();
-
--- The same as JSON, for what few sales have.
-create or replace function scout.said_field(payload jsonb, field text) returns jsonb
-language sql immutable parallel safe
-as $$
-    select case field when 'items' then items when 'combo_basket' then combo_basket end
-    from scout.told_list(case when jsonb_typeof(payload) = 'object' then payload end)
-$$;
-comment on function scout.said_field is 'One of the lists in a payload: items or combo_basket.';
-
-create or replace function scout.said_substitution(payload jsonb) returns jsonb
-language sql immutable parallel safe
-as $$
-    select jsonb_strip_nulls(to_jsonb(told))
-    from scout.told_substitution(case when jsonb_typeof(payload) = 'object' then payload end) as told
-$$;
-comment on function scout.said_substitution is 'What scout.told_substitution tells, as an object without nulls.';
-
-create or replace function scout.said_combo_item(payload jsonb) returns jsonb
-language sql immutable parallel safe
-as 'select jsonb_strip_nulls(to_jsonb(told)) from scout.told_combo_item(payload) as told';
-comment on function scout.said_combo_item is 'What scout.told_combo_item tells, as an object without nulls.';
