@@ -22,6 +22,14 @@ TARGETS = [
     "scout.silver_edge_events",
     "scout.silver_transactions",
     "scout.silver_transaction_items",
+    "scout.silver_combo_items",
+    "scout.silver_substitutions",
+    "scout.dim_store",
+    "scout.dim_device",
+    "scout.dim_brand",
+    "scout.dim_category",
+    "scout.dim_sku",
+    "scout.dim_date",
 ]
 ETL = "select * from scout_bronze.etl_to_production();"
 COUNTS = """
@@ -102,7 +110,10 @@ def test_each_run_says_what_it_did_to_each_target(pool: ConnectionPool, connecti
     assert TARGETS == [result.target for result in first] == [result.target for result in second]
     assert [(result.read, result.written, result.already_there, result.refused) for result in first] == [
         (2, 2, 0, 0)
-    ] * 3 + [(2, 2, 0, 1), (2, 2, 0, 0)]
+    ] * 3 + [(2, 2, 0, 1), (2, 2, 0, 0)] + [(0, 0, 0, 0)] * 2 + [(1, 1, 0, 0)] * 2 + [(0, 0, 0, 0)] * 2 + [
+        (2, 2, 0, 0),
+        (1, 1, 0, 0),
+    ]
     assert {0} == {
         count
         for result in second
@@ -461,7 +472,15 @@ WRONGS = {
     "silver_transactions": "delete from scout.silver_transactions where seq = 2",
     "silver_transaction_versions": "update scout.silver_transactions set voided_at = now()",
     "silver_transaction_items": "delete from scout.silver_transaction_items where line_number = 1",
+    "silver_combo_items": "delete from scout.silver_combo_items where line_number = 1",
+    "silver_substitutions": "update scout.silver_substitutions set raw_id = raw_id + 1",
     "silver_rejections": "delete from scout.silver_rejections",
+    "dim_store": "update scout.dim_store set region = 'elsewhere'",
+    "dim_device": "update scout.dim_device set store_id = '103'",
+    "dim_brand": "delete from scout.dim_brand where brand_name = 'Puro'",
+    "dim_category": "delete from scout.dim_category where product_category = 'beverages'",
+    "dim_sku": "update scout.dim_sku set product_name = 'Soda' where sku = 'a'",
+    "dim_date": "delete from scout.dim_date",
     "gold_revenue": (
         "alter view scout.gold_executive_kpis rename column revenue to told;"
         " alter view scout.gold_executive_kpis rename column units to revenue"
@@ -474,7 +493,12 @@ def test_each_check_is_silent_while_all_is_well_and_finds_what_it_is_for(
     pool: ConnectionPool, connection: psycopg.Connection, check: str
 ) -> None:
     """A check that can't fail proves nothing."""
-    land(connection, [record(1, sale(1, items=[{"sku": "a"}, {"sku": "b"}])), record(2, {"peso_value": 2})])
+    said = {
+        "items": [{"sku": "a", "brand_name": "Puro", "product_category": "beverages"}, {"sku": "b"}],
+        "combo_basket": [{"sku": "a"}, {"sku": "b"}],
+        "substitution_event": {"occurred": False},
+    }
+    land(connection, [record(1, sale(1, **said)), record(2, {"peso_value": 2})])
     land(connection, [record(2, sale(5)), foreign(sale(6))])
     run_etl(pool)
 

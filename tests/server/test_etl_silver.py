@@ -99,7 +99,7 @@ TYPING = [
     ("peso_value", " ", None, "missing"),
     ("store_id", 102, "102", None),
     ("store_id", " 102 ", "102", None),
-    ("store_id", ["102"], None, "not text"),
+    ("store_id", ["102"], None, "not text, or too long"),
     ("store_id", None, None, "missing"),
     ("transaction_id", 17, "17", None),
     ("transaction_id", None, None, "missing"),
@@ -124,7 +124,7 @@ TYPING = [
     ("suggestion_accepted", 0, False, None),
     ("suggestion_accepted", "perhaps", None, "not true or false"),
     ("customer_id", 603, "603", None),
-    ("sku", True, None, "not text"),
+    ("sku", True, None, "not text, or too long"),
     ("request_type", None, None, None),
 ]
 
@@ -353,6 +353,10 @@ def silver(connection: psycopg.Connection, device_id: str) -> list[Any]:
             "select seq, identity, field, reason from scout.silver_rejections"
             " join scout.bronze_transactions_raw using (raw_id) where source_id = %s order by 1, 2, 3"
         ),
+        (
+            "select transaction_key, peso_value, sold_at, version_at, gender from scout.silver_transaction_versions"
+            " where source_id = %s order by 1, 4, 2"
+        ),
     )
     return [connection.execute(query, (device_id,)).fetchall() for query in queries]
 
@@ -384,11 +388,15 @@ def test_any_order_split_and_repetition_of_loads_gives_the_same_silver(
     land(connection, [landed(other, place, version) for place, version in enumerate(versions)])
     run_etl(pool)
 
-    sales, items, refused = silver(connection, one)
-    assert [sales, items, refused] == silver(connection, other)
+    sales, items, refused, earlier = silver(connection, one)
+    assert [sales, items, refused, earlier] == silver(connection, other)
     assert len(sales) == len({version["sale"] for version in versions} - {None}) + sum(
         version["sale"] is None for version in versions
     )
+    arrived = connection.execute(
+        "select count(*) from scout.bronze_transactions_raw where source_id = %s", (one,)
+    ).fetchone()
+    assert (len(sales) + len(earlier),) == arrived
     for key, peso_value, *_ in sales:
         rivals = [version for version in versions if version["sale"] == key]
         winner = versions[int(peso_value)]

@@ -27,7 +27,15 @@ declare
         'scout_bronze.find_rows_again',
         'scout.refresh_silver_edge_events',
         'scout.refresh_silver_transactions',
-        'scout.refresh_silver_transaction_items'
+        'scout.refresh_silver_transaction_items',
+        'scout.refresh_silver_combo_items',
+        'scout.refresh_silver_substitutions',
+        'scout.refresh_dim_store',
+        'scout.refresh_dim_device',
+        'scout.refresh_dim_brand',
+        'scout.refresh_dim_category',
+        'scout.refresh_dim_sku',
+        'scout.refresh_dim_date'
     ];
     -- A call is one transaction: bounded, so that others see its rows soon and a crash costs little.
     rows_max constant bigint := 20000;

@@ -29,6 +29,7 @@ begin
             bronze.raw_id,
             sale.source_id,
             sale.transaction_key,
+            sale.sold_at,
             told.items
         from scout.bronze_transaction_rows as bronze
         cross join lateral scout.told_list(bronze.payload) as told
@@ -40,6 +41,7 @@ begin
             basket.raw_id,
             basket.source_id,
             basket.transaction_key,
+            basket.sold_at,
             line.number::integer as line_number,
             jsonb_typeof(line.item) = 'object' as is_readable,
             told.sku as said_sku,
@@ -66,10 +68,10 @@ begin
     typed as materialized (
         select
             numbered.*,
-            scout.said_text(said_sku) as sku,
+            scout.said_name(said_sku) as sku,
             scout.said_text(said_product_name) as product_name,
-            scout.said_text(said_product_category) as product_category,
-            scout.said_text(said_brand_name) as brand_name,
+            scout.said_name(said_product_category) as product_category,
+            scout.said_name(said_brand_name) as brand_name,
             scout.within(qty_number, 1e10, 4) as qty,
             scout.within(unit_price_number, 1e10, 4) as unit_price,
             scout.within(total_price_number, 1e12, 2) as total_price
@@ -81,10 +83,10 @@ begin
         from typed
         cross join lateral (
             values
-                ('sku', said_sku, sku is null, 'not text'),
+                ('sku', said_sku, sku is null, 'not text, or too long'),
                 ('product_name', said_product_name, product_name is null, 'not text'),
-                ('product_category', said_product_category, product_category is null, 'not text'),
-                ('brand_name', said_brand_name, brand_name is null, 'not text'),
+                ('product_category', said_product_category, product_category is null, 'not text, or too long'),
+                ('brand_name', said_brand_name, brand_name is null, 'not text, or too long'),
                 ('qty', said_qty, qty is null, 'not a number'),
                 ('unit_price', said_unit_price, unit_price is null, 'not an amount'),
                 ('total_price', said_total_price, total_price is null, 'not an amount')
@@ -106,11 +108,11 @@ begin
     written as (
         insert into scout.silver_transaction_items (
             source_id, transaction_key, line_number, raw_id, sku, product_name, product_category, brand_name, qty,
-            unit_price, total_price
+            unit_price, total_price, sold_at
         )
         select
             source_id, transaction_key, line_number, raw_id, sku, product_name, product_category, brand_name, qty,
-            unit_price, total_price
+            unit_price, total_price, sold_at
         from typed
         where transaction_key is not null
         returning raw_id
