@@ -62,8 +62,10 @@ begin
             src_filename, line, claimed_device_id, ingested_at, transaction_id, store_id, event_at, is_readable
         )
         select
-            raw_id, source_id, device_id, epoch, seq, record_id, captured_at, clock, boot, mono_ms,
-            src_filename, line, claimed_device_id, ingested_at,
+            raw_id, source_id, device_id, epoch, seq, record_id,
+            -- In an imported file the older devices wrote into each sale when it was taken.
+            coalesce(case when clock = 'file' then event_at end, captured_at),
+            clock, boot, mono_ms, src_filename, line, claimed_device_id, ingested_at,
             transaction_id,
             store_id,
             event_at,
