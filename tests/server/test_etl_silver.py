@@ -202,40 +202,6 @@ def test_the_seeds_first_post_is_a_sale_whose_gaps_are_named(
     assert rejections(connection) == {("transaction_id", "missing"), ("timestamp", "missing")}
 
 
-def test_the_second_dialect_is_read(pool: ConnectionPool, connection: psycopg.Connection) -> None:
-    """The same tills, with their fields in groups."""
-    said = {
-        "transaction_id": "t-1",
-        "ts_utc": "2026-01-20T02:30:00Z",
-        "store": {"id": 102, "tz_offset_min": 480},
-        "geo": {"region_id": "NCR", "city_id": "QC", "barangay_id": "B1"},
-        "request": {"request_type": "branded", "request_mode": "verbal", "payment_method": "maya", "gender": "male"},
-        "suggestion": {"offered": True, "accepted": False},
-        "amounts": {"transaction_amount": 42},
-        "items": [{"category_name": "snacks", "brand_name": "Tala", "qty": 2, "total_price": 42, "unit": "pc"}],
-    }
-
-    (sale,) = typed(pool, connection, record(1, said))
-
-    expected = {
-        "store_id": "102",
-        "region": "NCR",
-        "city": "QC",
-        "barangay": "B1",
-        "request_type": "branded",
-        "request_mode": "verbal",
-        "payment_method": "maya",
-        "gender": "male",
-        "suggestion_accepted": False,
-        "peso_value": Decimal(42),
-        "sold_at": datetime(2026, 1, 20, 2, 30, tzinfo=UTC),
-    }
-    assert {name: sale[name] for name in expected} == expected
-    items = connection.execute("select product_category, total_price from scout.silver_transaction_items").fetchall()
-    assert items == [("snacks", Decimal(42))]
-    assert rejections(connection) == set()
-
-
 def test_day_and_hour_are_those_of_the_store(pool: ConnectionPool, connection: psycopg.Connection) -> None:
     """Four in the afternoon in London is midnight in Manila."""
     sales = typed(
@@ -387,6 +353,10 @@ def silver(connection: psycopg.Connection, device_id: str) -> list[Any]:
             "select seq, identity, field, reason from scout.silver_rejections"
             " join scout.bronze_transactions_raw using (raw_id) where source_id = %s order by 1, 2, 3"
         ),
+        (
+            "select transaction_key, peso_value, sold_at, version_at, gender from scout.silver_transaction_versions"
+            " where source_id = %s order by 1, 4, 2"
+        ),
     )
     return [connection.execute(query, (device_id,)).fetchall() for query in queries]
 
@@ -418,11 +388,15 @@ def test_any_order_split_and_repetition_of_loads_gives_the_same_silver(
     land(connection, [landed(other, place, version) for place, version in enumerate(versions)])
     run_etl(pool)
 
-    sales, items, refused = silver(connection, one)
-    assert [sales, items, refused] == silver(connection, other)
+    sales, items, refused, earlier = silver(connection, one)
+    assert [sales, items, refused, earlier] == silver(connection, other)
     assert len(sales) == len({version["sale"] for version in versions} - {None}) + sum(
         version["sale"] is None for version in versions
     )
+    arrived = connection.execute(
+        "select count(*) from scout.bronze_transactions_raw where source_id = %s", (one,)
+    ).fetchone()
+    assert (len(sales) + len(earlier),) == arrived
     for key, peso_value, *_ in sales:
         rivals = [version for version in versions if version["sale"] == key]
         winner = versions[int(peso_value)]

@@ -1,16 +1,19 @@
 """Silver keeps every version of a sale once, the latest in its place, whatever arrived when and is typed again."""
 
+import json
 from itertools import permutations
 from typing import Any
 
 import psycopg
 import pytest
 from landing import Landed, foreign, land, record
+from programs import scout_server
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 from test_etl import only, sale
 
 from server.etl import run_checks, run_etl, type_again
+from server.schema import migrate
 
 VERSIONS = [
     record(1, sale(1, transaction_id="t", items=[{"sku": "a"}, {"sku": "b"}])),
@@ -221,3 +224,57 @@ def test_new_sales_are_typed_before_rows_that_are_typed_again(
     first = connection.execute("select first_raw_id from scout_bronze.due_loads order by place").fetchall()
 
     assert [first_raw_id is None for (first_raw_id,) in first] == [True, False]
+
+
+def test_rows_to_be_typed_again_come_in_calls_of_their_own(connection: psycopg.Connection) -> None:
+    """Ranges side by side of 20,000 rows at most: what was adopted first, what waits already left out."""
+    connection.execute("insert into scout.bronze_transactions_raw (payload) select '{}' from generate_series(1, 25000)")
+    connection.execute(
+        "insert into scout.bronze_transactions_raw (payload, raw_id, load_id)"
+        " select '{}', n, n % 2 from generate_series(1, 40000) as n"
+    )
+    connection.execute("insert into scout_bronze.loads (load_id, rows) overriding system value values (0, 20000)")
+
+    queued = [connection.execute("select scout.type_again()").fetchone() for _ in range(2)]
+
+    assert queued == [(45000,)] * 2
+    ranges = connection.execute(
+        "select rows, first_raw_id, last_raw_id from scout_bronze.loads where first_raw_id is not null order by 2"
+    ).fetchall()
+    assert ranges == [(20000, -25000, -5001), (20000, -5000, 29999), (5000, 30001, 39999)]
+
+
+def test_an_upgrade_types_again_what_earlier_models_typed(pool: ConnectionPool, connection: psycopg.Connection) -> None:
+    """They knew no versions, no revision and no void's time; once it is done, migrating again does nothing."""
+    arrive(pool, connection, *VERSIONS[:3], record(9, sale(9)))
+    right = silver(connection)
+    connection.execute("truncate scout.silver_transaction_versions")
+    connection.execute("update scout.silver_transactions set voided_at = null, business_hour = 0")
+    connection.execute("update scout.typing set version = 0")
+    connection.execute("update scout_edge.models set checksum = 'of earlier text' where name = 'silver/typing'")
+
+    applied = migrate(connection)
+    run_etl(pool)
+
+    assert "silver/typing" in applied
+    assert right == silver(connection)
+    assert migrate(connection) == ()
+    assert only(connection, "select count(*) from scout_bronze.loads") == 0
+    check(pool)
+
+
+def test_the_command_types_again_what_is_there(
+    database_url: str, pool: ConnectionPool, connection: psycopg.Connection
+) -> None:
+    """`scout-server etl --again` reads every row once more and says so."""
+    arrive(pool, connection, record(1, sale(1)), record(2, sale(2)))
+    connection.execute("update scout.silver_transactions set peso_value = 0")
+
+    told = scout_server("etl", "--again", "--json", "--database-url", database_url)
+
+    assert told.returncode == 0
+    assert "2 rows" in told.stderr
+    assert [
+        moved["written"] for moved in json.loads(told.stdout) if moved["target"] == "scout.silver_transactions"
+    ] == [2]
+    assert only(connection, "select sum(peso_value) from scout.silver_transactions") == 3

@@ -73,6 +73,7 @@ def test_when_the_zone_is_set_makes_no_difference(pool: ConnectionPool, connecti
     """Before the sales arrive, or twice afterwards: silver says the same."""
     said = [sale(n, store_id="9", timestamp=f"2026-01-20T{n + 10}:30:00", captured_at=LOCAL) for n in range(1, 6)]
     landed = [*(record(n, one) for n, one in enumerate(said)), foreign(said[0]), foreign(said[1] | {"peso_value": 9})]
+    landed += [record(9, sale(9, store_id="9", timestamp=LOCAL), clock="file")]
     arrive(pool, connection, *landed)
     set_zone(connection, "9", "UTC")
     run_etl(pool)
@@ -82,11 +83,15 @@ def test_when_the_zone_is_set_makes_no_difference(pool: ConnectionPool, connecti
 
     for table in ("transactions", "transaction_versions", "edge_events"):
         connection.execute(f"truncate scout.silver_{table}".encode())
-    connection.execute("insert into scout_bronze.loads (load_id, rows) overriding system value values (1, 7)")
+    connection.execute("insert into scout_bronze.loads (load_id, rows) overriding system value values (1, 8)")
     run_etl(pool)
 
     assert after == silver(connection)
-    assert len(after["latest"]) == 5
+    assert len(after["latest"]) == 6
+    agreeing = (
+        "select count(*) from scout.silver_transactions join scout.silver_edge_events using (raw_id, captured_at)"
+    )
+    assert only(connection, agreeing + " where clock = 'file'") == 1
 
 
 def test_only_that_stores_rows_are_due_again(pool: ConnectionPool, connection: psycopg.Connection) -> None:

@@ -8,7 +8,7 @@ with told as (
             epoch, seq, record_id, coalesce(identity, int8send(raw_id))
         ) as transaction_key
     from scout.bronze_transaction_rows
-    cross join lateral scout.told_sale(payload) as told
+    cross join lateral scout.told_event(payload) as told
 ),
 kept as (
     select raw_id, source_id, transaction_key from scout.silver_transactions

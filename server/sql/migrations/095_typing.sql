@@ -40,6 +40,8 @@ create type scout.told_sale as (
     revision jsonb
 );
 comment on type scout.told_sale is 'What a payload says of the sale itself.';
+create type scout.told_event as (transaction_id jsonb, store_id jsonb, "timestamp" jsonb, timestamp_zone text);
+comment on type scout.told_event is 'Which sale a payload tells of, where and when.';
 create type scout.told_substitution as (
     occurred jsonb, from_sku jsonb, from_brand jsonb, to_sku jsonb, to_brand jsonb, reason jsonb
 );
@@ -188,4 +190,4 @@ create index silver_transaction_versions_store
 create table scout.typing (version integer not null);
 insert into scout.typing (version) values (0);
 comment on table scout.typing is
-    'One row: with which version of the models silver was typed, or is being typed again; see models/silver/typing.sql.';
+    'One row: with which version of the models silver was typed, or is being typed again (models/silver/typing.sql).';

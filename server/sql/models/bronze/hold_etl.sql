@@ -11,7 +11,8 @@ begin
     perform pg_advisory_xact_lock(hashtextextended('scout_bronze.etl_to_production', 0));
 end
 $$;
-comment on function scout_bronze.hold_etl is 'Lets no ETL run until this transaction ends, and waits for one that does.';
+comment on function scout_bronze.hold_etl is
+    'Lets no ETL run until this transaction ends, and waits for one that does.';
 
 create or replace function scout_bronze.hold_etl_first() returns trigger
 language plpgsql

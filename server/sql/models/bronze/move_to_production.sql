@@ -34,7 +34,7 @@ begin
                                 scout.store_zone()
                             )
                         )
-                    from scout.told_sale(parsed.object) as told
+                    from scout.told_event(parsed.object) as told
                 ) end,
                 captured_at
             ) as taken_at

@@ -20,7 +20,8 @@ select
     line,
     claimed_device_id,
     ingested_at,
-    payload,
+    -- Ours are objects or null; what another deployment took in may be anything.
+    case when raw_id is not null or jsonb_typeof(payload) = 'object' then payload end as payload,
     payload_text
 from scout.bronze_edge_raw;
 comment on view scout.bronze_edge_rows is 'scout.bronze_edge_raw with a raw_id for adopted rows, too: below zero.';
@@ -44,7 +45,8 @@ select
     line,
     claimed_device_id,
     ingested_at,
-    payload,
+    -- Ours are objects or null; what another deployment took in may be anything.
+    case when raw_id is not null or jsonb_typeof(payload) = 'object' then payload end as payload,
     payload_text
 from scout.bronze_transactions_raw;
 comment on view scout.bronze_transaction_rows is

@@ -6,7 +6,7 @@ create or replace function scout.told_sale(payload jsonb) returns setof scout.to
 language sql immutable parallel safe rows 1
 as 'select null::scout.told_sale';
 comment on function scout.told_sale is
-    'One row: what a payload says of the sale itself. Null is what it doesn''t say, and all of what is no object.';
+    'One row: what a payload, an object, says of the sale itself. Null is what it doesn''t say.';
 
 create or replace function scout.told_substitution(payload jsonb) returns setof scout.told_substitution
 language sql immutable parallel safe rows 1
@@ -29,21 +29,35 @@ as 'select null::scout.told_combo_item';
 comment on function scout.told_combo_item is
     'One row: what an element of the list combo_basket says, as scout.told_sale.';
 
--- The fields that a part has, in the order of its type.
+create or replace function scout.told_event(payload jsonb) returns setof scout.told_event
+language sql immutable parallel safe rows 1
+as 'select null::scout.told_event';
+comment on function scout.told_event is
+    'One row: the few fields of scout.told_sale that say which sale a payload tells of, where and when.';
+
+-- The fields of each reader, in the order of its type.
 drop view if exists scout.told_fields;
 create view scout.told_fields as
 select
-    parts.part,
+    readers.reader,
+    readers.part,
     columns.attname::text as field,
     columns.attnum as place,
     columns.atttypid = 'text'::regtype as is_zone
-from unnest(array['sale', 'substitution', 'list', 'item', 'combo_item']) as parts (part)
+from (
+    values
+        ('told_sale', 'sale'),
+        ('told_event', 'sale'),
+        ('told_substitution', 'substitution'),
+        ('told_list', 'list'),
+        ('told_item', 'item'),
+        ('told_combo_item', 'combo_item')
+) as readers (reader, part)
 join pg_catalog.pg_attribute as columns
-    on columns.attrelid = (
-        select typrelid from pg_catalog.pg_type where oid = to_regtype('scout.told_' || parts.part)
-    )
+    on columns.attrelid = (select typrelid from pg_catalog.pg_type where oid = to_regtype('scout.' || readers.reader))
 where columns.attnum > 0 and not columns.attisdropped;
-comment on view scout.told_fields is 'One row per field that scout.dialect may give a place.';
+comment on view scout.told_fields is
+    'One row per function scout.told_… and field that it tells: the fields that scout.dialect may give a place.';
 
 create or replace function scout.make_readers() returns void
 language plpgsql
@@ -78,6 +92,7 @@ begin
             group by part, field
         )
         select
+            told_fields.reader,
             told_fields.part,
             string_agg(
                 coalesce(
@@ -102,7 +117,7 @@ begin
                 when told_fields.is_zone then regexp_replace(told_fields.field, '_zone$', '')
                 else told_fields.field
             end
-        group by told_fields.part
+        group by told_fields.reader, told_fields.part
     loop
         execute format(
             $$
@@ -110,10 +125,16 @@ begin
             language sql immutable parallel safe rows 1
             as $body$
                 select %2$s
-                from jsonb_to_record(case when jsonb_typeof($1) = 'object' then $1 end) as told (%3$s)
+                from jsonb_to_record(%3$s) as told (%4$s)
             $body$
             $$,
-            'told_' || reader.part, reader.fields, reader.names
+            reader.reader,
+            reader.fields,
+            -- Bronze's payloads are objects; what is in their lists may be anything.
+            case when reader.part in ('item', 'combo_item') then $$case when jsonb_typeof($1) = 'object' then $1 end$$
+                else '$1'
+            end,
+            reader.names
         );
     end loop;
 end
@@ -151,22 +172,3 @@ after insert or update or delete or truncate on scout.dialect
 for each statement execute function scout.dialect_changed();
 
 select scout.make_readers();
-
--- The same as JSON, for what few sales have.
-create or replace function scout.said_field(payload jsonb, field text) returns jsonb
-language sql immutable parallel safe
-as $$
-    select case field when 'items' then items when 'combo_basket' then combo_basket end
-    from scout.told_list(payload)
-$$;
-comment on function scout.said_field is 'One of the lists in a payload: items or combo_basket.';
-
-create or replace function scout.said_substitution(payload jsonb) returns jsonb
-language sql immutable parallel safe
-as 'select jsonb_strip_nulls(to_jsonb(told)) from scout.told_substitution(payload) as told';
-comment on function scout.said_substitution is 'What scout.told_substitution tells, as an object without nulls.';
-
-create or replace function scout.said_combo_item(payload jsonb) returns jsonb
-language sql immutable parallel safe
-as 'select jsonb_strip_nulls(to_jsonb(told)) from scout.told_combo_item(payload) as told';
-comment on function scout.said_combo_item is 'What scout.told_combo_item tells, as an object without nulls.';

@@ -35,7 +35,7 @@ begin
             on bronze.clock = 'unsynced'
             and measured.device_id = bronze.device_id
             and measured.boot = bronze.boot
-        cross join lateral scout.told_sale(bronze.payload) as told
+        cross join lateral scout.told_event(bronze.payload) as told
         where bronze.load_id = any (loads) or bronze.raw_id = any (again)
     ),
     placed as materialized (
@@ -62,8 +62,10 @@ begin
             src_filename, line, claimed_device_id, ingested_at, transaction_id, store_id, event_at, is_readable
         )
         select
-            raw_id, source_id, device_id, epoch, seq, record_id, captured_at, clock, boot, mono_ms,
-            src_filename, line, claimed_device_id, ingested_at,
+            raw_id, source_id, device_id, epoch, seq, record_id,
+            -- In an imported file the older devices wrote into each sale when it was taken.
+            coalesce(case when clock = 'file' then event_at end, captured_at),
+            clock, boot, mono_ms, src_filename, line, claimed_device_id, ingested_at,
             transaction_id,
             store_id,
             event_at,

@@ -53,7 +53,8 @@ return case jsonb_typeof(said)
         regexp_replace(btrim(said #>> '{}', E' \t\r\n'), '^([+-]?)(₱|PHP) *', '\1', 'i')
     )
 end;
-comment on function scout.said_amount is 'As scout.said_number, also behind the sign of the peso: "₱1,250.00", "PHP 5".';
+comment on function scout.said_amount is
+    'As scout.said_number, also behind the sign of the peso: "₱1,250.00", "PHP 5".';
 
 create or replace function scout.said_boolean(said jsonb) returns boolean
 language sql immutable parallel safe
