@@ -55,8 +55,12 @@ def a_database(postgres_url: str, template: str = "template0") -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """Start the PostgreSQL of this run."""
+    """Start the PostgreSQL of this run. It doesn't flush: its tests end processes at worst, never the machine."""
     with a_postgres() as url:
+        with psycopg.connect(url, autocommit=True) as connection:
+            for setting in ("fsync", "full_page_writes"):
+                connection.execute(f"alter system set {setting} = off".encode())
+            connection.execute("select pg_reload_conf()")
         yield url
 
 
