@@ -55,10 +55,10 @@ FORKED = Condition(
 )
 IMPLAUSIBLE = Condition(
     "implausible",
-    "head can't be so",
+    "report can't be so",
     BAD,
-    "It reports more sales than it can have taken. The report is not believed until rows prove it; if that doesn't "
-    "come, look at its spool.",
+    "It reports more sales, or more starts, than it can have had. That is not believed until rows prove it; if they "
+    "don't come, look at its spool.",
 )
 LOCKED_OUT = Condition(
     "token-over",
