@@ -489,6 +489,11 @@ WRONGS = {
     "dim_category": "delete from scout.dim_category where product_category = 'beverages'",
     "dim_sku": "update scout.dim_sku set product_name = 'Soda' where sku = 'a'",
     "dim_date": "delete from scout.dim_date",
+    "gold_grain": (
+        "drop view scout.gold_data_quality;"
+        " create view scout.gold_data_quality as"
+        " select 'sales'::text as measure, ''::text as field from generate_series(1, 2)"
+    ),
     "gold_revenue": (
         "alter view scout.gold_executive_kpis rename column revenue to told;"
         " alter view scout.gold_executive_kpis rename column units to revenue"

@@ -7,6 +7,7 @@ from pathlib import Path
 import psycopg
 from programs import scout_server
 
+from server.database import SQL
 from server.gold import catalogue, markdown
 
 PAGE = Path(__file__).parents[2] / "docs" / "gold.md"
@@ -78,3 +79,16 @@ def test_the_command_lists_every_relation_and_column(database_url: str, connecti
         section = words.stdout.split(f"{relation.schema}.{relation.name} ({relation.kind})\n")[1].split("\n\n")[0]
         assert relation.grain in " ".join(section.split())
         assert [column.name for column in relation.columns if f"\n    {column.name} " not in section] == []
+
+
+def test_the_grain_of_every_view_is_checked(connection: psycopg.Connection) -> None:
+    """A new view without its line in `checks/gold_grain.sql` fails here."""
+    checked = (SQL / "checks" / "gold_grain.sql").read_text()
+    views = [
+        relation.name
+        for relation in catalogue(connection)
+        if relation.schema == "scout" and relation.name.startswith("gold_")
+    ]
+
+    assert len(views) >= 38
+    assert [view for view in views if f"from scout.{view} " not in checked] == []
