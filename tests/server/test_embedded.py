@@ -414,3 +414,13 @@ def test_a_cluster_restored_as_root_goes_back_to_postgres_account(data: DataDire
     with EmbeddedPostgres(data) as postgres:
         assert stored(postgres.dsn) == ["one"]
     assert cluster.stat().st_uid != 0
+
+
+def test_directories_that_start_one_after_the_other_begin_at_ports_of_their_own(parent: Path):
+    """So that one which is down for a moment finds its port free. Of three, all the same would be one in a million."""
+    ports = set()
+    for name in ("first", "second", "third"):
+        with DataDirectory(parent / name) as held, EmbeddedPostgres(held) as postgres:
+            ports.add(urlsplit(postgres.dsn).port)
+
+    assert len(ports) > 1
