@@ -7,35 +7,36 @@ Without -I and -S, somebody's PYTHONPATH or `pip install` would decide what the 
 import importlib
 import os
 import sys
+from pathlib import Path
 
-HOME = "/usr/lib/@PROGRAM@"
+HOME = Path("/usr/lib/@PROGRAM@")
 ENVIRONMENT_FILE = "@ENVIRONMENT_FILE@"
 
 
-def read_environment():
+def read_environment() -> None:
     """Take what the service's environment file says and the environment doesn't, for who may read it."""
     try:
-        with open(ENVIRONMENT_FILE, encoding="utf-8") as file:
-            lines = [line.strip() for line in file]
+        lines = Path(ENVIRONMENT_FILE).read_text(encoding="utf-8").splitlines()
     except OSError:
         return
     for line in lines:
-        name, is_assignment, value = line.partition("=")
-        if is_assignment and not line.startswith(("#", ";")):
+        name, is_assignment, value = line.strip().partition("=")
+        if is_assignment and not name.startswith(("#", ";")):
             is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
             os.environ.setdefault(name.strip(), value[1:-1] if is_quoted else value.strip())
 
 
-def main():
+def main() -> None:
     """Run the program; where the package has nothing for this Python, say what to do."""
-    natives = "%s/python%d.%d" % (HOME, *sys.version_info[:2])
-    if not os.path.isdir(natives):
-        held = ", ".join(sorted(name[6:] for name in os.listdir(HOME) if name.startswith("python")))
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    natives = HOME / f"python{version}"
+    if not natives.is_dir():
+        held = ", ".join(sorted(folder.name.removeprefix("python") for folder in HOME.glob("python*")))
         sys.exit(
-            "@PROGRAM@: /usr/bin/python3 is Python %d.%d, and this package is for Python %s. Install the @PROGRAM@ "
-            "package of this Debian's release." % (*sys.version_info[:2], held)
+            f"@PROGRAM@: /usr/bin/python3 is Python {version}, and this package is for Python {held}. Install the "
+            "@PROGRAM@ package that is made for this release of Debian."
         )
-    sys.path += [natives, HOME + "/lib"]
+    sys.path += [str(natives), str(HOME / "lib")]
     if ENVIRONMENT_FILE:
         read_environment()
     importlib.import_module("@MODULE@").main()
