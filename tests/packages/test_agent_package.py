@@ -28,7 +28,7 @@ OLD, NEW, NEWEST = "0.0.1", "0.0.2", "0.0.3"
 SPOOL, CONFIG = "/var/lib/scout-agent", "/etc/scout-agent/config.toml"
 TILL = "/var/lib/till/sales"
 BOOT = "/boot/firmware"
-WITHIN_S = 60.0
+WITHIN_S = 120.0
 _ROWS = """
     select count(*), count(distinct payload::jsonb ->> 'transaction_id')
     from scout_bronze.transactions_raw where device_id = %s
@@ -189,6 +189,9 @@ def pi(installed: Path, boot: Boot) -> Iterator[Pi]:
 def selling(pi: Pi, shop: Shop) -> Pi:
     """Enrol it, and deliver one sale."""
     pi.run(shop.enrol_command())
+    config = pi.path(CONFIG)
+    config.write_text(f"{config.read_text()}\n[heartbeat]\ninterval_s = 2.0\n")
+    pi.run("systemctl restart scout-agent")
     pi.sell(1)
     shop.until_in_bronze(1)
     return pi
@@ -218,7 +221,11 @@ def test_a_blank_machine_delivers_after_two_commands(blank: Path, packages: Pack
         pi.sell(1)
         shop.until_in_bronze(1)
 
-        print(f"{blank.parent.name}: installed in {install_s:.1f} s, enrolled and running after {ready_s:.1f} s more")
+        began, ready = pi.show("scout-agent", "ExecMainStartTimestampMonotonic", "ActiveEnterTimestampMonotonic")
+        print(
+            f"{blank.parent.name}: installed in {install_s:.1f} s, enrolled and running after {ready_s:.1f} s more, "
+            f"start to READY {(int(ready) - int(began)) / 1e6:.2f} s, {packages.new.stat().st_size:,} bytes"
+        )
         assert "scout-agent enrol" in said
         assert "scout-agent enrol" in before
         assert state == ["inactive", "no", "enabled"]
