@@ -43,7 +43,6 @@ app.add_typer(audit.app, name="gaps")
 app.add_typer(files.app, name="files")
 app.add_typer(gold.app, name="gold")
 app.add_typer(quarantine.app, name="quarantine")
-app.add_typer(gold.app, name="gold")
 app.add_typer(devices.app, name="devices")
 app.add_typer(tokens.app, name="tokens")
 

@@ -54,6 +54,7 @@ SETTINGS = {
     "synchronous_commit": "on",
     "shared_buffers": "128MB",
     "max_connections": "50",
+    "jit": "off",  # under systemd nobody may make memory executable; and gold's questions are short
     "timezone": "UTC",
     "log_timezone": "UTC",
     "logging_collector": "off",
