@@ -37,6 +37,7 @@ from server.database import open_pool
 from server.embedded import EmbeddedPostgres
 from server.errors import Misconfigured
 from server.etl import run_etl
+from server.files import hand_over
 from server.gold import REFRESH_AFTER, refresh
 from server.ingest import PATHS
 from server.loader import LoadSummary, load
@@ -262,6 +263,7 @@ def _open(address: Address) -> None:
 def _own_bucket(data: Path) -> str:
     """See that the folder of the server in `data` is there, closed to others; return its URL."""
     bucket_folder(data).mkdir(mode=0o700, exist_ok=True)
+    hand_over(bucket_folder(data))
     bucket_folder(data).chmod(0o700)
     return bucket_url(data)
 
