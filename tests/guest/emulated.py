@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from typing import Self
 
 from agent_kit import until
 from kernels import Kernel
@@ -24,6 +25,9 @@ HOST = "10.0.2.2"
 CARD_BYTES = 2 * 1024**3
 BOOT_PARTITION = "/boot/firmware"
 _DOOR = 2222
+_KERNEL_LINE = "console=ttyAMA0 quiet systemd.getty_auto=no systemd.mask=systemd-modules-load.service"
+"""Without udev nobody waits for a console; the initrd loaded every module that there is."""
+
 _FILES = {
     "etc/hostname": "pi-05\n",
     "etc/systemd/system/hand.socket": (
@@ -55,7 +59,7 @@ class Guest:
         self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
 
-    def __enter__(self) -> "Guest":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -158,7 +162,14 @@ def _command(kernel: Kernel, card: Path, console: Path, port: int) -> list[str]:
         *("setpriv", "--pdeathsig", "KILL"),
         "qemu-system-aarch64",
         *("-M", "virt,gic-version=3", "-accel", "tcg,thread=multi", "-cpu", "cortex-a76", "-smp", "2", "-m", "768"),
-        *("-kernel", str(kernel.image), "-initrd", str(kernel.initrd), "-append", "console=ttyAMA0 quiet systemd.getty_auto=no systemd.mask=systemd-modules-load.service"),
+        *(
+            "-kernel",
+            str(kernel.image),
+            "-initrd",
+            str(kernel.initrd),
+            "-append",
+            _KERNEL_LINE,
+        ),
         *("-display", "none", "-monitor", "none", "-nodefaults", "-no-reboot", "-serial", f"file:{console}"),
         *_disk(card, "card"),
         *("-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{port}-:{_DOOR}"),
