@@ -17,7 +17,11 @@ from shops import a_shop
 SHOPS = {"pi-01": "bookworm", "pi-02": "trixie", "pi-03": "bookworm", "pi-04": "trixie"}
 FAULTS = {
     # Runs and takes sales, and calls at the wrong door.
-    "0.3.0": ("agent/config.py", "    def heartbeat_url(self) -> str:\n", '        return f"{self._base}/rest/v1/rpc/none"\n'),
+    "0.3.0": ("agent/config.py", "    def heartbeat_url(self) -> str:\n", '        return f"{self._base}/none"\n'),
+        "agent/config.py",
+        "    def heartbeat_url(self) -> str:\n",
+        '        return f"{self._base}/rest/v1/rpc/none"\n',
+    ),
     # Ends as soon as it is started.
     "0.4.0": ("agent/daemon.py", "    config = configuration.load(config_file)\n", "    raise SystemExit(7)\n"),
 }
@@ -64,12 +68,11 @@ def operator(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def _copy(folder: Path) -> Path:
     """The checkout's sources, to be broken; downloads are shared."""
     kept = ("agent", "wire", "deploy", "systemd", "requirements", "docs", "completion")
-    for name in os.listdir(CHECKOUT):
-        source = CHECKOUT / name
+    for source in CHECKOUT.iterdir():
         if source.is_file():
             shutil.copy(source, folder)
-        elif name in kept:
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif source.name in kept:
+            shutil.copytree(source, folder / source.name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "build").mkdir()
     (CHECKOUT / "build" / "wheels").mkdir(parents=True, exist_ok=True)
     (folder / "build" / "wheels").symlink_to(CHECKOUT / "build" / "wheels")

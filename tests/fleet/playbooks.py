@@ -18,7 +18,8 @@ from shops import ACCOUNT, ShopMachine
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 FOLDER = CHECKOUT / "deploy" / "ansible"
-RUN_S = 280
+RUN_S = 600
+WAVES = [1, "100%"]
 _RECAP = re.compile(r"^(\S+)\s+: (ok=.*)$", re.MULTILINE)
 
 
@@ -57,7 +58,8 @@ class Operator:
         """Run a playbook on all shops; `variables` are the fleet's, `scout_agent_` left out."""
         inventory = self.home / "inventory.json"
         inventory.write_text(json.dumps(self._inventory(version, variables)))
-        command = [PROGRAMS / "ansible-playbook", "-vv", f"--inventory={inventory}", playbook, *options]
+        waves = json.dumps({"scout_agent_waves": WAVES})
+        command = [PROGRAMS / "ansible-playbook", "-vv", "-i", inventory, "-e", waves, playbook, *options]
         with _Watch(self.command_lines):
             done = subprocess.run(
                 command,
@@ -118,8 +120,7 @@ class Operator:
         program, codes = self.home / "scout-server", shlex.quote(str(self.home / "codes"))
         real = shlex.quote(str(PROGRAMS / "scout-server"))
         program.write_text(
-            "#!/bin/sh\n"
-            f'case "$1 $2" in "devices code") {real} "$@" | tee -a {codes} ;; *) exec {real} "$@" ;; esac\n'
+            f'#!/bin/sh\ncase "$1 $2" in "devices code") {real} "$@" | tee -a {codes} ;; *) exec {real} "$@" ;; esac\n'
         )
         program.chmod(0o755)
         return program
@@ -142,7 +143,6 @@ class _Watch:
 
     def _watch(self) -> None:
         while not self._ended.wait(0.02):
-            for process in os.listdir("/proc"):
-                if process.isdigit():
-                    with suppress(OSError):
-                        self._seen.add(Path(f"/proc/{process}/cmdline").read_bytes())
+            for command_line in Path("/proc").glob("[0-9]*/cmdline"):
+                with suppress(OSError):
+                    self._seen.add(command_line.read_bytes())
