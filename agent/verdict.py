@@ -23,6 +23,7 @@ TELL = "tell the back office; delete nothing"
 START = "sudo systemctl start scout-agent"
 RENEWS_ITSELF = "nothing: the agent gets the next one by its key as soon as it reaches the server"
 BRING_ONE = "ask the back office for a code, then: sudo scout-agent enrol --code CODE"
+ENROL = "ask the back office for the command with a code: sudo scout-agent enrol --server URL --code CODE"
 RESTART = "sudo systemctl restart scout-agent"
 
 

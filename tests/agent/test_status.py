@@ -168,7 +168,7 @@ def test_a_missing_config_says_so(tmp_path: Path, clock: FakeClock) -> None:
     """Before the first installation step is done."""
     status = seen(tmp_path / "none.toml", clock)
 
-    assert codes(status)[:2] == ["config_refused", "not_running"]
+    assert codes(status)[:2] == ["not_enrolled", "not_running"]
     assert "does not exist" in status.broken[0].message
 
 
