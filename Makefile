@@ -128,6 +128,7 @@ lock:  ## the locked dependencies anew (needs uv)
 	$(UV_LOCK) pyproject.toml --constraint requirements/dev.txt --extra server --output-file requirements/server.txt
 	$(UV_LOCK) pyproject.toml --constraint requirements/dev.txt --output-file requirements/agent.txt
 	$(UV_LOCK) --constraint requirements/dev.txt --group year --output-file requirements/year.txt
+	$(UV_LOCK) --constraint requirements/dev.txt --group fleet --output-file requirements/fleet.txt
 
 clean:  ## remove what was installed or made
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
