@@ -9,7 +9,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 @cache
-def a_deb(program: str, architecture: str) -> Path:
+def built_package(program: str, architecture: str) -> Path:
     """Build the package of a program, once a session; return it."""
     builder = CHECKOUT / "deploy/packages/build.py"
     command = [sys.executable, str(builder), "--program", program, "--architecture", architecture]
