@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
-from debs import a_deb
+from debs import a_package
 from emulated import Guest, write_card
 from kernels import Kernel, a_kernel
 from roots import root_tar
@@ -29,7 +29,7 @@ class Installed:
 def installed_card(suite: str, home: Path) -> Installed:
     """Install the package on a blank card."""
     kernel = a_kernel(suite, KERNELS[suite], home / "kernel")
-    deb = a_deb("scout-agent", "arm64")
+    deb = a_package("scout-agent", "0.0.1", "arm64")
     card = write_card(root_tar(suite, "arm64"), home, [deb, TILLS])
     with Guest(kernel, card) as guest:
         boot_s = guest.power_on()

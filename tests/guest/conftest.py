@@ -12,10 +12,12 @@ from running_server import a_running_server
 
 
 @pytest.fixture(scope="session", params=KERNELS)
-def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
     """A card with the package installed, once a session and release."""
     suite = str(request.param)
-    return installed_card(suite, tmp_path_factory.mktemp(suite))
+    installed = installed_card(suite, tmp_path_factory.mktemp(suite))
+    yield installed
+    installed.card.unlink()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from running_server import a_code
 DEVICE = "pi-05"
 DRAINED_S = 180.0
 
-_QUICK = """
+QUICK = """
 [local_http]
 listen = "127.0.0.1:8710"
 [batch]
@@ -41,7 +41,7 @@ class Arrived:
         return {name for name, times in self.times.items() if times > 1}
 
 
-def enrolled(guest: Guest, server: Server, sections: str = _QUICK) -> Said:
+def enrolled(guest: Guest, server: Server, sections: str = QUICK) -> Said:
     """Enrol as the back office says, then hurry the agent up."""
     said = guest.run(f"scout-agent enrol --server {address_of(server)} --code {a_code(server, DEVICE)}")
     guest.run(f"cat >> /etc/scout-agent/config.toml <<'END'\n{sections}\nEND\nsystemctl restart scout-agent")

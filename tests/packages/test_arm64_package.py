@@ -15,7 +15,7 @@ from time import monotonic
 
 import pytest
 from agent_kit import until
-from debs import a_deb
+from debs import a_package
 from house import Server, stop
 from roots import SUITES, let_run, root_tar, unpacked
 from running_server import a_code, a_running_server
@@ -75,7 +75,7 @@ def test_three_commands_lead_from_a_blank_arm64_root_to_a_delivered_sale(
 ) -> None:
     """Install without a network, enrol, hand over a sale: it is in bronze, once, and the device knows."""
     device = f"{DEVICE}-{request.node.callspec.id}"
-    deb = a_deb("scout-agent", "arm64")
+    deb = a_package("scout-agent", "0.0.1", "arm64")
     subprocess.run(["cp", str(deb), str(blank.tree / "root")], check=True)
     before_s = monotonic()
 
