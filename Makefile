@@ -92,6 +92,13 @@ test-guest: $(STAMP)  ## the package on an emulated arm64 machine, its power cut
 	"qemu-system-arm qemu-user-static binfmt-support mmdebstrap arch-test busybox-static e2fsprogs dosfstools mtools" >&2; exit 1; }; done
 	@$(BIN)/python -m pytest -m guest
 
+test-fleet: $(STAMP)  ## deploy/ansible on four booted machines (root; installs Ansible; some ten minutes)
+	@$(call need_root,$@)
+	@for program in systemd-nspawn mmdebstrap arch-test ssh; do command -v $$program >/dev/null || { \
+	echo "make test-fleet needs $$program: apt-get install --no-install-recommends systemd-container mmdebstrap qemu-user-static binfmt-support arch-test openssh-client" >&2; exit 1; }; done
+	@$(PIP) --require-hashes -r requirements/fleet.txt
+	@$(BIN)/python -m pytest -m fleet tests/fleet
+
 bench: $(STAMP)  ## the ingest endpoint at 200 sales a second; finding new objects beside a million loaded ones
 	@$(BIN)/python bench/ingest.py
 	@$(BIN)/python bench/ledger_size.py

@@ -1,6 +1,5 @@
 """Fixtures of the tests of deploy/ansible: packages, four shops' machines, a back office, and an operator."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -17,29 +16,23 @@ from shops import a_shop
 SHOPS = {"pi-01": "bookworm", "pi-02": "trixie", "pi-03": "bookworm", "pi-04": "trixie"}
 FAULTS = {
     # Runs and takes sales, and calls at the wrong door.
-    "0.3.0": ("agent/config.py", "    def heartbeat_url(self) -> str:\n", '        return f"{self._base}/none"\n'),
-        "agent/config.py",
-        "    def heartbeat_url(self) -> str:\n",
-        '        return f"{self._base}/rest/v1/rpc/none"\n',
-    ),
+    "0.3.0": ("config.py", "def heartbeat_url(self) -> str:\n", '        return f"{self._base}/none"\n'),
     # Ends as soon as it is started.
-    "0.4.0": ("agent/daemon.py", "    config = configuration.load(config_file)\n", "    raise SystemExit(7)\n"),
+    "0.4.0": ("daemon.py", "config = configuration.load(config_file)\n", "    raise SystemExit(7)\n"),
 }
 """Of each broken version: the file, a line in it, and what is put below that."""
 
 
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder of packages of this checkout in two versions, and of two that are broken."""
+    """Give a folder of packages: this checkout's, the same as a newer version, and two that are broken."""
     folder = tmp_path_factory.mktemp("packages")
-    for version in ("0.1.0", "0.2.0"):
-        _build(CHECKOUT, version, folder)
-    for version, (file, line, fault) in FAULTS.items():
-        tree = _copy(tmp_path_factory.mktemp("broken"))
-        text = (tree / file).read_text()
-        assert text.count(line) == 1
-        (tree / file).write_text(text.replace(line, line + fault))
-        _build(tree, version, folder)
+    command = [sys.executable, CHECKOUT / "deploy/packages/build.py", "--program", "scout-agent"]
+    subprocess.run([*command, "--architecture", "amd64", "--version", "0.1.0", "--output", folder], check=True)
+    (package,) = folder.glob("*.deb")
+    _another(package, "0.2.0")
+    for version, fault in FAULTS.items():
+        _another(package, version, fault)
     return folder
 
 
@@ -65,24 +58,21 @@ def operator(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield Operator(home, server, packages, shops, key)
 
 
-def _copy(folder: Path) -> Path:
-    """The checkout's sources, to be broken; downloads are shared."""
-    kept = ("agent", "wire", "deploy", "systemd", "requirements", "docs", "completion")
-    for source in CHECKOUT.iterdir():
-        if source.is_file():
-            shutil.copy(source, folder)
-        elif source.name in kept:
-            shutil.copytree(source, folder / source.name, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "build").mkdir()
-    (CHECKOUT / "build" / "wheels").mkdir(parents=True, exist_ok=True)
-    (folder / "build" / "wheels").symlink_to(CHECKOUT / "build" / "wheels")
-    return folder
-
-
-def _build(tree: Path, version: str, output: Path) -> None:
-    command = [sys.executable, tree / "deploy/packages/build.py", "--program", "scout-agent", "--architecture", "amd64"]
-    subprocess.run(
-        [*command, "--version", version, "--output", output],
-        env=os.environ | {"SOURCE_DATE_EPOCH": "1764000000"},
-        check=True,
-    )
+def _another(package: Path, version: str, fault: tuple[str, str, str] | None = None) -> None:
+    """Make of a package one of another version, perhaps with a fault: sooner than to build it."""
+    tree = package.parent / "tree"
+    subprocess.run(["dpkg-deb", "--raw-extract", package, tree], check=True)
+    library = tree / "usr/lib/scout-agent/lib"
+    (metadata,) = library.glob("scout_edge-*.dist-info/METADATA")
+    changes = [(place, "Version: 0.1.0\n", f"Version: {version}\n") for place in (tree / "DEBIAN/control", metadata)]
+    if fault:
+        file, line, below = fault
+        changes.append((library / "agent" / file, line, line + below))
+    for place, old, new in changes:
+        text = place.read_text()
+        assert text.count(old) == 1
+        place.write_text(text.replace(old, new))
+    made = package.with_name(package.name.replace("0.1.0", version))
+    command = ["dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", tree, made]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    shutil.rmtree(tree)

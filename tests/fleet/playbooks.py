@@ -142,7 +142,7 @@ class _Watch:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._ended.wait(0.02):
+        while not self._ended.wait(0.2):
             for command_line in Path("/proc").glob("[0-9]*/cmdline"):
                 with suppress(OSError):
                     self._seen.add(command_line.read_bytes())

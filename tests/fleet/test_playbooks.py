@@ -159,10 +159,8 @@ def test_an_upgrade_leaves_out_who_is_off_and_catches_up(fleet: Operator) -> Non
     [("0.3.0", "the back office has not heard it", 2), ("0.4.0", "the agent does not run in this version", 1)],
     ids=["calls nobody", "ends at once"],
 )
-def test_a_broken_version_stops_after_the_first_device(
-    fleet: Operator, version: str, reason: str, tries: int
-) -> None:
-    """However often it is tried, the others are not touched. The version before heals the first, and its sales arrive."""
+def test_a_broken_version_stops_after_the_first_device(fleet: Operator, version: str, reason: str, tries: int) -> None:
+    """However often it is tried, the others are not touched. The version before heals the first one."""
     for _ in range(tries):
         stopped = fleet.play("upgrade.yml", version=version)
         assert stopped.exit_status == 2
