@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from agent_kit import FakeServer, a_server
-from machine import Machine, a_machine, remove_agent, write_agent
+from installed import a_machine_with_the_agent, remove_agent, write_agent
+from machine import Machine
 
 
 @pytest.fixture(scope="session")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """Give a machine that booted a real systemd; all tests share it."""
-    with a_machine(tmp_path_factory.mktemp("machine")) as booted:
+    with a_machine_with_the_agent(tmp_path_factory.mktemp("machine")) as booted:
         yield booted
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from agent_kit import FakeServer, sale, until
-from machine import HOUSE, TILL, UNIT, Machine
+from installed import HOUSE, TILL, UNIT
+from machine import Machine
 from office import CODE, Office
 
 from agent.daemon import STOP_WITHIN_S

@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from machine import UNIT
+from installed import UNIT
 
 pytestmark = pytest.mark.analyze
 
