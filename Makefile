@@ -17,7 +17,7 @@ ifeq ($(shell command -v systemd-analyze),)
 ELSEWHERE += or analyze
 endif
 
-.PHONY: help demo test test-root test-service test-power test-s3 test-browser test-postgresql-15 test-year bench bench-overload bench-idle bench-increment bench-gold soak install gold-catalogue lint format lock clean
+.PHONY: help demo test test-root test-service test-power test-s3 test-browser test-postgresql-15 test-year bench bench-overload bench-idle bench-increment bench-gold soak install gold-catalogue packages lint format lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -88,6 +88,10 @@ soak: $(STAMP)  ## ten minutes of 1,000 simulated devices, then every sale accou
 test-year: $(STAMP)  ## gold of a whole year of real sales against DuckDB; installs some 100 MB more, takes minutes
 	@$(PIP) --require-hashes -r requirements/year.txt
 	@$(BIN)/python -m pytest -m year
+
+packages: $(STAMP)  ## Debian packages of both programs, for amd64 and arm64, into build/packages
+	@for program in scout-agent scout-server; do for architecture in amd64 arm64; do \
+		$(BIN)/python deploy/packages/build.py --program $$program --architecture $$architecture || exit 1; done; done
 
 test-postgresql-15: $(STAMP)  ## the server's tests on Debian's PostgreSQL 15 (package postgresql-15)
 	@test -x /usr/lib/postgresql/15/bin/postgres || { echo "install Debian's package postgresql-15" >&2; exit 1; }

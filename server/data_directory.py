@@ -2,6 +2,9 @@
 
 The lock is the kernel's (flock): it ends with its process however that dies, so a lock file left behind
 refuses nobody. Its content only tells a person who holds it.
+
+    DIR/lock          the lock
+    DIR/restoring     while a restore fills the folder: nobody else opens it before that is done
 """
 
 import fcntl
@@ -12,16 +15,19 @@ from pathlib import Path
 from typing import Self
 
 from server.errors import DataDirectoryHeld, Misconfigured
-from server.files import sync_folder
+from server.files import hand_over, sync_folder
+
+RESTORING = "restoring"
 
 
 class DataDirectory:
     """The folder of one server, made if missing and held for as long as this object is open.
 
-    Raises DataDirectoryHeld when another process holds it, Misconfigured when it cannot be used.
+    Raises DataDirectoryHeld when another process holds it, Misconfigured when it cannot be used, as when a restore
+    was broken off in it; only another one, `is_restoring`, goes on there.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_restoring: bool = False) -> None:
         self.path = path.resolve()
         try:
             self._lock = _hold(self.path)
@@ -30,6 +36,12 @@ class DataDirectory:
                 f"cannot use the data directory {self.path}: {error.strerror}. "
                 "Choose a folder that this user owns, or start as the user that owns it."
             ) from error
+        if (self.path / RESTORING).exists() and not is_restoring:
+            self.close()
+            raise Misconfigured(
+                f"a restore into {self.path} was broken off, and the folder is not complete: repeat "
+                "'scout-server restore', which begins anew there."
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -54,6 +66,7 @@ def _hold(path: Path) -> int:
     except FileExistsError:
         pass
     lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    hand_over(path / "lock")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -40,7 +40,7 @@ import structlog
 from server import postgres_binaries
 from server.data_directory import DataDirectory
 from server.errors import Misconfigured, PostgresUnavailable
-from server.files import sync_folder, write_safely
+from server.files import hand_over, sync_folder, write_safely
 from server.postgres_processes import end_processes, processes_in, read_postmaster
 
 PORTS = range(15432, 16432)  # below the ephemeral range: no outgoing connection takes one meanwhile
@@ -54,6 +54,7 @@ SETTINGS = {
     "synchronous_commit": "on",
     "shared_buffers": "128MB",
     "max_connections": "50",
+    "jit": "off",  # under systemd nobody may make memory executable; and gold's questions are short
     "timezone": "UTC",
     "log_timezone": "UTC",
     "logging_collector": "off",
@@ -146,6 +147,7 @@ class EmbeddedPostgres:
             self._remove_leftovers()
             self._binaries = postgres_binaries.readable_binaries(self._binaries, self._account, self.root)
             self.log_file.parent.mkdir(mode=0o700, exist_ok=True)
+            hand_over(self.log_file.parent)
             if not self.cluster.exists():
                 self._make_cluster()
             postgres_binaries.give(self.cluster, self._account)
@@ -193,6 +195,7 @@ class EmbeddedPostgres:
         self._bound_log()
         settings = [f"--{name}={value}" for name, value in SETTINGS.items()]
         with self.log_file.open("ab") as log_file:
+            hand_over(self.log_file)
             self._process = subprocess.Popen(
                 [self._binaries.folder / "postgres", "-D", self.cluster, "-p", str(self._port), *settings],
                 cwd=self.cluster,  # processes_in() knows it by this
@@ -246,6 +249,7 @@ class EmbeddedPostgres:
         password_file = self.root / "secrets" / "postgres-password"
         if not password_file.exists():
             password_file.parent.mkdir(mode=0o700, exist_ok=True)
+            hand_over(password_file.parent)
             write_safely(password_file, secrets.token_urlsafe(32).encode() + b"\n", 0o600)
             sync_folder(self.root)
         new = self.root / f"postgres.new-{os.getpid()}"

@@ -47,6 +47,9 @@ insert into scout_edge.models (name, checksum)
 values (%(name)s, %(checksum)s)
 on conflict (name) do update set checksum = excluded.checksum, applied_at = now()
 
+-- models_due -- all of them are applied again by the next migrate, as after a change
+update scout_edge.models set checksum = ''
+
 -- relations_in_the_way -- of the tables and views about to be made, those that are there, with kind and columns
 select
     asked.name,
