@@ -12,12 +12,12 @@ UV_LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 need_root = if [ "$$(id -u)" != 0 ]; then echo "make $(1) needs root: run 'sudo make $(1)'" >&2; exit 1; fi
 
 # What `make test` leaves to the targets of their own.
-ELSEWHERE := root or service or power or s3 or browser or year
+ELSEWHERE := root or service or power or s3 or browser or year or packages
 ifeq ($(shell command -v systemd-analyze),)
 ELSEWHERE += or analyze
 endif
 
-.PHONY: help demo test test-root test-service test-power test-s3 test-browser test-postgresql-15 test-year bench bench-overload bench-idle bench-increment bench-gold soak install gold-catalogue packages lint format lock clean
+.PHONY: help demo test test-root test-service test-power test-packages test-s3 test-browser test-postgresql-15 test-year bench bench-overload bench-idle bench-increment bench-gold soak install gold-catalogue packages lint format lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,7 +38,7 @@ demo: $(STAMP)  ## three tills, an outage, a kill: every sale in gold, to the ce
 
 test: $(STAMP)  ## unit, integration on a real PostgreSQL, end to end
 	@$(BIN)/python -m pytest -m "not ($(ELSEWHERE))" $(TESTS)
-	@echo "not run here, each needs root: make test-root, make test-service (a real systemd), make test-power (power cuts)"
+	@echo "not run here, each needs root: make test-root, make test-service (a real systemd), make test-power (power cuts), make test-packages (the Debian packages)"
 	@echo "not run here either: make test-postgresql-15 (Debian's PostgreSQL 15), make test-s3 (Ceph's S3 server), make test-browser (Chromium), make test-year (a year of sales)"
 
 test-s3: $(STAMP)  ## the buckets against Ceph's S3 server, which Debian packages
@@ -53,13 +53,17 @@ test-browser: $(STAMP)  ## the operators' page in Chromium; SCOUT_TEST_SCREENSHO
 
 test-root: $(STAMP)  ## the tests that need root
 	@$(call need_root,$@)
-	@$(BIN)/python -m pytest -m "root and not (service or power or s3)"
+	@$(BIN)/python -m pytest -m "root and not (service or power or s3 or packages)"
 
 test-service: $(STAMP)  ## the systemd unit on a real systemd (root; installs systemd's container)
 	@$(call need_root,$@)
 	@{ command -v systemd-nspawn && command -v systemd-analyze; } >/dev/null || { apt-get update --quiet && \
 		apt-get install --yes --no-install-recommends systemd systemd-container; }
 	@$(BIN)/python -m pytest -m "service or analyze"
+
+test-packages: $(STAMP)  ## the Debian packages in blank bookworm and trixie machines (root; Debian's mmdebstrap systemd-container)
+	@$(call need_root,$@)
+	@$(BIN)/python -m pytest -m packages
 
 test-power: $(STAMP)  ## a hundred power cuts under load, and the controls (root, loop devices)
 	@$(call need_root,$@)
