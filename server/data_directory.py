@@ -5,6 +5,7 @@ refuses nobody. Its content only tells a person who holds it.
 
     DIR/lock          the lock
     DIR/restoring     while a restore fills the folder: nobody else opens it before that is done
+    DIR/ready         while `up` answers: commands that come before wait for it
 """
 
 import fcntl
@@ -15,9 +16,10 @@ from pathlib import Path
 from typing import Self
 
 from server.errors import DataDirectoryHeld, Misconfigured
-from server.files import hand_over, sync_folder
+from server.files import hand_over, sync_folder, write_safely
 
 RESTORING = "restoring"
+READY = "ready"
 
 
 class DataDirectory:
@@ -49,11 +51,33 @@ class DataDirectory:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def note_ready(self) -> None:
+        """From now on commands find all that they need."""
+        write_safely(self.path / READY, b"", 0o600)
+
     def close(self) -> None:
         """Let another process take the directory. Closing twice is harmless."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+
+def is_starting(path: Path) -> bool:
+    """Whether `up` has taken this folder and is not ready for commands yet, or is about to: the folder is empty."""
+    try:
+        holder = (path / "lock").read_text()
+    except OSError:
+        return path.is_dir() and os.access(path, os.R_OK) and not any(path.iterdir())
+    process, _, command = holder.strip().partition(" ")
+    return command.endswith(" up)") and _has_open(process, path / "lock") and not (path / READY).exists()
+
+
+def _has_open(process: str, path: Path) -> bool:
+    """Whether a process has a file open: its number alone may be anybody's by now."""
+    try:
+        return any(descriptor.readlink() == path for descriptor in Path("/proc", process, "fd").iterdir())
+    except OSError:
+        return False
 
 
 def _hold(path: Path) -> int:
@@ -77,6 +101,7 @@ def _hold(path: Path) -> int:
             f"{path} is held by process {holder} since {since:%Y-%m-%d %H:%M:%S} UTC: use that server "
             f"('scout-server dsn --data {path}'), or stop it first."
         ) from None
+    (path / READY).unlink(missing_ok=True)
     os.ftruncate(lock, 0)
     # Program and command only: further arguments may be secrets.
     command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]])

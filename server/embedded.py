@@ -38,7 +38,7 @@ import psycopg
 import structlog
 
 from server import postgres_binaries
-from server.data_directory import DataDirectory
+from server.data_directory import DataDirectory, is_starting
 from server.errors import Misconfigured, PostgresUnavailable
 from server.files import hand_over, sync_folder, write_safely
 from server.postgres_processes import end_processes, processes_in, read_postmaster
@@ -72,6 +72,9 @@ SETTINGS = {
     "log_parameter_max_length": "0",
     "log_parameter_max_length_on_error": "0",
 }
+
+STARTING_S_MAX = 60.0
+"""Many times what a first start takes; one that migrates for longer leaves the commands to be typed again."""
 
 log = structlog.get_logger()
 pause = threading.Event().wait  # nobody sets the event: it takes the seconds it is given
@@ -314,13 +317,18 @@ class EmbeddedPostgres:
         return "\n  ".join([f"The end of {self.log_file}:", *lines])
 
 
-def dsn_of(data: Path) -> str:
+def dsn_of(
+    data: Path, *, monotonic: Callable[[], float] = machine_monotonic, pause: Callable[[float], object] = pause
+) -> str:
     """URL of the database of the server that runs in the directory `data`, password included.
 
-    Raises Misconfigured when `data` is no data directory or closed to this user, PostgresUnavailable when
-    no PostgreSQL runs there.
+    A server that is just starting, as after its installation, is waited for. Raises Misconfigured when `data` is no
+    data directory or closed to this user, PostgresUnavailable when no PostgreSQL runs there.
     """
     root = data.resolve()
+    gives_up_at = monotonic() + STARTING_S_MAX
+    while is_starting(root) and monotonic() < gives_up_at:
+        pause(0.2)
     try:
         if not (root / "postgres" / "PG_VERSION").exists():
             raise Misconfigured(f"{root} is not a data directory: name the one given to 'scout-server up --data'.")

@@ -158,16 +158,16 @@ def make_roles(connection: psycopg.Connection, sql: Path = SQL) -> None:
 
 
 def take_over(connection: psycopg.Connection, applied: Iterable[Migrated], sql: Path = SQL) -> None:
-    """Note in the ledger what a restored database has; its models are made anew by the next `migrate`.
+    """Note in the ledger what a restored database has; the next `migrate` makes what no dump has.
 
-    So roles' rights, and what only Supabase has, are there too. Takes a connection within a transaction.
+    Takes a connection within a transaction.
     """
     connection.execute(_QUERIES["make_ledger"])
     for one in applied:
         text = (sql / "migrations" / f"{one.version}_{one.name}.sql").read_text(encoding="utf-8")
         record = {"version": one.version, "name": one.name, "text": text, "checksum": one.checksum}
         connection.execute(_QUERIES["record_migration"], record)
-    connection.execute(_QUERIES["models_due"])
+    connection.execute(_QUERIES["models_due"], {})
 
 
 def reached_by_public(connection: psycopg.Connection) -> list[str]:

@@ -181,6 +181,7 @@ def up(
         parts = Parts(
             pool, bucket, committer, secret, now, load_day, loader_loop.nudge, load_stored, limits, is_open, previous
         )
+        directory.note_ready()
         on_ready(
             Ready(
                 _base_url(listener),

@@ -160,9 +160,12 @@ def _say_restored(restored: Restored, folder: Path, dry_run: bool, as_json: bool
     if dry_run:
         return
     if restored.roles:
-        typer.echo(f"roles made without a login, give them theirs: {', '.join(restored.roles)}")
+        typer.echo(f"roles made anew, without login or membership: {', '.join(restored.roles)}")
     if not restored.has_secret:
-        typer.echo(f"SUPABASE_JWT_SECRET must be what signed the devices' tokens: see {folder}/secrets/jwt-secret")
+        typer.echo(
+            "no JWT secret was brought back: set SUPABASE_JWT_SECRET to what signed the devices' tokens; "
+            f"{folder}/secrets has it, if the backup knew it"
+        )
     typer.echo(
         f"{restored.devices:,} devices will ask again about all that they keep. Next:\n"
         "  start the server\n"
