@@ -12,12 +12,12 @@ UV_LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 need_root = if [ "$$(id -u)" != 0 ]; then echo "make $(1) needs root: run 'sudo make $(1)'" >&2; exit 1; fi
 
 # What `make test` leaves to the targets of their own.
-ELSEWHERE := root or service or power or s3 or browser or year or packages
+ELSEWHERE := root or service or power or s3 or browser or year or packages or rules or proxy
 ifeq ($(shell command -v systemd-analyze),)
 ELSEWHERE += or analyze
 endif
 
-.PHONY: help demo test test-root test-service test-power test-s3 test-browser test-postgresql-15 test-year bench bench-overload bench-idle bench-increment bench-gold soak install gold-catalogue packages technician lint format lock clean test-packages
+.PHONY: help demo test test-root test-service test-power test-s3 test-browser test-postgresql-15 test-year bench bench-overload bench-idle bench-increment bench-gold soak install gold-catalogue packages technician lint format lock clean test-packages test-rules test-proxy
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,7 +39,7 @@ demo: $(STAMP)  ## three tills, an outage, a kill: every sale in gold, to the ce
 test: $(STAMP)  ## unit, integration on a real PostgreSQL, end to end
 	@$(BIN)/python -m pytest -m "not ($(ELSEWHERE))" $(TESTS)
 	@echo "not run here, each needs root: make test-root, make test-service (a real systemd), make test-power (power cuts), make test-packages (the Debian packages)"
-	@echo "not run here either: make test-postgresql-15 (Debian's PostgreSQL 15), make test-s3 (Ceph's S3 server), make test-browser (Chromium), make test-year (a year of sales)"
+	@echo "not run here either: make test-postgresql-15 (Debian's PostgreSQL 15), make test-s3 (Ceph's S3 server), make test-browser (Chromium), make test-year (a year of sales), make test-rules (Prometheus), make test-proxy (nginx)"
 
 test-s3: $(STAMP)  ## the buckets against Ceph's S3 server, which Debian packages
 	@for program in radosgw radosgw-admin ceph ceph-mon ceph-osd; do command -v $$program >/dev/null || { \
@@ -50,6 +50,16 @@ test-browser: $(STAMP)  ## the operators' page in Chromium; SCOUT_TEST_SCREENSHO
 	@for program in chromium chromedriver; do command -v $$program >/dev/null || { \
 	echo "make test-browser needs $$program: apt-get install --no-install-recommends chromium chromium-driver" >&2; exit 1; }; done
 	@$(BIN)/python -m pytest -m browser
+
+test-rules: $(STAMP)  ## the alert rules: promtool's unit tests, and a real Prometheus that scrapes a real server
+	@for program in promtool prometheus nginx; do PATH="$$PATH:/usr/sbin" command -v $$program >/dev/null || { \
+	echo "make test-rules needs $$program: apt-get install --no-install-recommends prometheus nginx-light" >&2; exit 1; }; done
+	@$(BIN)/python -m pytest -m rules
+
+test-proxy: $(STAMP)  ## the proxy example in Debian's nginx, between a real agent and a real server
+	@PATH="$$PATH:/usr/sbin" command -v nginx >/dev/null || { \
+	echo "make test-proxy needs nginx: apt-get install --no-install-recommends nginx-light" >&2; exit 1; }
+	@$(BIN)/python -m pytest -m proxy
 
 test-root: $(STAMP)  ## the tests that need root
 	@$(call need_root,$@)
