@@ -6,6 +6,7 @@ May be relied on: what an agent is told through the proxy is what the server sai
 import gzip
 import json
 import os
+import re
 import ssl
 import subprocess
 import threading
@@ -21,6 +22,7 @@ import httpx
 import jwt
 import psycopg
 import pytest
+from alerts import CHECKOUT
 from certificates import NOW, Authority
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from house import PROGRAMS, Server, Shop, stop, tail, wait_for
@@ -29,7 +31,7 @@ from sales import sales
 
 from agent.errors import BatchRefused
 from agent.upload import Connection, Parcel, by_bucket, by_endpoint
-from server.config import LIMITS
+from server.config import LIMITS, MEBIBYTE
 from wire.identity import ALGORITHM, EnrolRequest, NonceAnswer, assertion_claims, key_text
 
 pytestmark = pytest.mark.proxy
@@ -153,14 +155,16 @@ def test_a_device_enrols_delivers_and_renews_through_the_proxy(
 
 def test_an_object_of_50_mib_passes(server: Server, client: Client) -> None:
     """The largest that the server takes, and it is loaded."""
-    sale = b'{"transaction_id":"large","store_id":"1","peso_value":1}'
-    content = sale + b"\n" * (LIMITS.object_bytes_max - len(sale))
+    sales_of_half_a_mib = 2 * LIMITS.object_bytes_max // MEBIBYTE
+    lines = [b'{"transaction_id":"%03d","note":"' % number for number in range(sales_of_half_a_mib)]
+    content = b"".join(line.ljust(MEBIBYTE // 2 - 3, b"-") + b'"}\n' for line in lines)
+    assert len(content) == LIMITS.object_bytes_max
     key = "2026-01-20/pi-large/large.jsonl"
 
     answer = client().post(f"{BUCKET}/{key}", content=content, headers=bearer(server.token_for("pi-large")))
 
     assert (answer.status_code, answer.json()["Key"]) == (200, f"scout-ingest/{key}")
-    wait_for(lambda: in_bronze(server, "pi-large") == 1, 60, lambda: tail(server.log))
+    wait_for(lambda: in_bronze(server, "pi-large") == sales_of_half_a_mib, 90, lambda: tail(server.log))
 
 
 @pytest.mark.parametrize("deliver", [by_bucket, by_endpoint])
@@ -221,6 +225,32 @@ def test_old_tls_is_refused(nginx: Nginx, authority: Authority) -> None:
 
     versions = (ssl.TLSVersion.TLSv1_1, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
     assert [speaks(version) for version in versions] == [False, True, True]
+
+
+def test_the_steps_that_prove_a_project_from_outside_do_so(server: Server, nginx: Nginx, authority: Authority) -> None:
+    """As deploy/supabase/README.md has them: let in, and refused twice. Here our own storage endpoint answers."""
+    steps = (CHECKOUT / "deploy" / "supabase" / "README.md").read_text()
+    (block,) = re.findall(r"```sh\n(TOKEN=.*?)```", steps, re.DOTALL)
+    environment = {
+        "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
+        "SCOUT_DATA": str(server.data),
+        "CURL_CA_BUNDLE": str(authority.file),
+        "API_KEY": "public",
+        "BUCKET_URL": f"{nginx.url}{BUCKET}",
+    }
+    done = subprocess.run(
+        ["sh", "-eu", "-c", block.replace("curl ", "curl --silent --write-out '\n' ")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    stored, elsewhere, read, *_ = (line for line in done.stdout.splitlines() if line.startswith("{"))
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(stored)["Key"].endswith("/verify-05/empty.jsonl")
+    assert json.loads(elsewhere)["statusCode"] == "403"
+    assert "Key" not in read
 
 
 def ask_to_enrol(asking: httpx.Client, **headers: str) -> httpx.Response:
