@@ -72,7 +72,7 @@ class Page:
 
     def plays_in(self, places: tuple[str, ...]) -> bool:
         """Whether anything of it runs in one of these places."""
-        return any(block.place in places for block in self.blocks)
+        return any(block.place in places and not block.by for block in self.blocks)
 
 
 @cache

@@ -203,6 +203,8 @@ class Play:
             "SCOUT_DATA": str(self.house.server.data),
             "SCOUT_AGENT_CONFIG": str(self.shop.config),
             "SCOUT_WARM": str(self.house.programs),
+            "API_KEY": "public",
+            "BUCKET_URL": f"{self.house.server.base_url}/storage/v1/object/scout-ingest",
             "SCOUT_HOUSE": str(self.folder / "services"),
         }
         return {name: value for name, value in os.environ.items() if not name.startswith("SCOUT_")} | mine

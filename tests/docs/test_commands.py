@@ -37,7 +37,7 @@ def test_every_command_of_a_page_does_what_the_page_says(page: Page, request: py
         for step in page.steps:
             if not isinstance(step, Block):
                 play.direct(step, DIRECTIONS)
-            elif step.place in PLAYED:
+            elif step.place in PLAYED and not step.by:
                 printed = play.run(step)
                 compare = differs if step.language == "sql" else unlike
                 assert not step.shown or not (said := compare(step.shown, printed)), f"{step}: {said}"
