@@ -20,7 +20,7 @@ endif
 
 .PHONY: help demo install packages test test-root test-service test-power test-packages test-guest test-fleet \
 	test-rules test-proxy test-s3 test-browser test-postgresql-15 test-year bench bench-overload bench-idle \
-	bench-increment bench-gold soak gold-catalogue lint format lock clean
+	bench-increment bench-gold soak gold-catalogue technician lint format lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -142,6 +142,9 @@ format: $(STAMP)  ## what `make lint` wants of the layout
 
 gold-catalogue: $(STAMP)  ## docs/gold.md from the comments of the models
 	@$(BIN)/python deploy/gold_catalogue.py
+
+technician: $(STAMP)  ## build/technician.html, one sheet of A4 to be printed, from docs/technician.md
+	@$(BIN)/python deploy/technician_page.py
 
 lock:  ## the locked dependencies anew (needs uv)
 	$(UV_LOCK) pyproject.toml --extra server --group dev --output-file requirements/dev.txt
