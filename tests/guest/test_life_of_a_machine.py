@@ -10,7 +10,17 @@ from agent_kit import until
 from cards import Installed
 from emulated import Guest, boot_partition_file, quoted, write_boot_partition
 from house import Server
-from pi import DEVICE, QUICK, address_of, arrived, enrolled, wait_until_arrived, wait_until_drained
+from pi import (
+    DEVICE,
+    QUICK,
+    address_of,
+    arrived,
+    enrol,
+    enrol_in_a_hurry,
+    status,
+    wait_until_arrived,
+    wait_until_drained,
+)
 from running_server import a_code
 
 pytestmark = [pytest.mark.guest, pytest.mark.root, pytest.mark.timeout(1200)]
@@ -27,18 +37,24 @@ def _resident_bytes(guest: Guest) -> int:
     return int(said.text.split()[1]) * 1024
 
 
-def test_it_is_installed_without_a_network_and_waits_to_be_enrolled(
-    installed: Installed, guest: Guest, capsys: pytest.CaptureFixture[str]
+def test_three_commands_lead_from_a_blank_card_to_a_delivered_sale(
+    installed: Installed, guest: Guest, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """There is no index, so apt could have got nothing from elsewhere; nothing failed, and nothing runs yet."""
+    """Installed from its file alone, for there is no index; nothing failed; enrolling starts it; a boot starts it."""
+    guest.power_on()
+    before = guest.run("systemctl is-system-running; systemctl is-active scout-agent", check=False).text.split()
+    index = guest.run("ls /var/lib/apt/lists | grep -c Packages", check=False).text
+    enrol(guest, server)
+    said = guest.run(f"echo {quoted(SALES[0])} | scout-agent add -")
+    wait_until_arrived(guest, server, {NAMES[0]})
+    wait_until_drained(guest)
     with capsys.disabled():
         print(f"\n{installed.suite}: booted in {installed.boot_s:.0f} s, installed in {installed.install_s:.0f} s")
-    guest.power_on()
 
-    assert guest.run("ls /var/lib/apt/lists | grep -c Packages", check=False).text == "0"
-    assert guest.run("systemctl is-system-running").text == "running"
-    assert guest.run("systemctl is-enabled scout-agent").text == "enabled"
-    assert guest.run("systemctl is-active scout-agent", check=False).text == "inactive"
+    assert (index, before) == ("0", ["running", "inactive"])
+    assert said.text == "1 sales stored"
+    assert status(guest)["rows_settled"] == 1
+    assert guest.run("systemctl is-active scout-agent; systemctl is-enabled scout-agent").text == "active\nenabled"
 
 
 def test_a_wrong_clock_a_lossy_line_and_little_memory_keep_nothing_back(
@@ -48,7 +64,7 @@ def test_a_wrong_clock_a_lossy_line_and_little_memory_keep_nothing_back(
     guest.power_on()
     guest.run("date --set 2019-01-01")
     guest.run("tc qdisc add dev eth0 root netem loss 20% delay 50ms")
-    enrolled(guest, server)
+    enrol_in_a_hurry(guest, server)
     guest.run(f"systemctl set-property --runtime scout-agent MemoryMax={MEMORY_BYTES_MAX}")
     idle = _resident_bytes(guest)
     _drop(guest)
