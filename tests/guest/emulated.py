@@ -18,8 +18,8 @@ from agent_kit import until
 from kernels import Kernel
 from roots import unpacked
 
-BOOT_S = 180.0
-"""A boot takes a tenth of it on a machine that has nothing else to do."""
+BOOT_S = 300.0
+"""A boot takes a thirtieth of it on a machine that has nothing else to do."""
 
 HOST = "10.0.2.2"
 CARD_BYTES = 2 * 1024**3

@@ -11,7 +11,7 @@ from house import Server
 from running_server import a_code
 
 DEVICE = "pi-05"
-DRAINED_S = 180.0
+DRAINED_S = 300.0
 
 QUICK = """
 [local_http]

@@ -20,7 +20,7 @@ WAYS = ("folder", "add", "local_http")
 POSTS = (20, 400)
 """A life is cut when so many sales more were posted, at random between these."""
 
-SLOW_S = 120.0
+SLOW_S = 300.0
 
 
 def _sell_until(guest: Guest, acknowledged: Acknowledged, life: int, posts: int, ways: Collection[str] = WAYS) -> None:

@@ -20,11 +20,11 @@ from house import Server, stop
 from roots import SUITES, let_run, root_tar, unpacked
 from running_server import a_code, a_running_server
 
-pytestmark = [pytest.mark.packages, pytest.mark.root, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.packages, pytest.mark.root, pytest.mark.timeout(1800)]
 
 DEVICE = "pi-05"
 SALE = '{"transaction_id":"000123","store_id":"102","peso_value":150.50}'
-DELIVERED_S = 120.0
+DELIVERED_S = 300.0
 
 
 @dataclass(frozen=True)
