@@ -28,6 +28,7 @@ pytestmark = [pytest.mark.guest, pytest.mark.root, pytest.mark.timeout(3600)]
 ENROLLED_S = 300.0
 MEMORY_BYTES_MAX = 64 * 1024 * 1024
 CLOCK_ERROR_MAX = timedelta(minutes=1)
+SILVER_S = 60.0
 NAMES = [f"sale-{number}" for number in range(50)]
 SALES = [json.dumps({"transaction_id": name, "store_id": "102", "peso_value": 150.5}) for name in NAMES]
 
@@ -80,8 +81,7 @@ def test_a_wrong_clock_a_lossy_line_and_little_memory_keep_nothing_back(
     assert clock.year == 2019
     assert restarts == "0"
     assert arrived(server).times.total() == len(SALES)
-    first, last = _times_in_silver(server)
-    assert before - CLOCK_ERROR_MAX < first <= last < _now() + CLOCK_ERROR_MAX
+    until(lambda: _taken_since(server, before) == len(SALES), "silver has the true time of each", SILVER_S)
 
 
 def test_a_file_on_the_boot_partition_enrols_it_though_the_power_goes_meanwhile(
@@ -122,9 +122,12 @@ def _now() -> datetime:
     return datetime.now(UTC)  # noqa: TID251  (the guest's clock against the true one)
 
 
-def _times_in_silver(server: Server) -> tuple[datetime, datetime]:
-    """When the first and the last sale were taken, as silver has it."""
+def _taken_since(server: Server, before: datetime) -> int:
+    """How many sales were taken between then and now, by silver's times."""
     with psycopg.connect(server.command("dsn"), autocommit=True) as connection:
-        row = connection.execute("select min(captured_at), max(captured_at) from scout.silver_transactions").fetchone()
+        row = connection.execute(
+            "select count(*)::int from scout.silver_transactions where captured_at between %s and %s",
+            [before - CLOCK_ERROR_MAX, _now() + CLOCK_ERROR_MAX],
+        ).fetchone()
     assert row
-    return row[0], row[1]
+    return int(row[0])
