@@ -331,7 +331,7 @@ def test_a_backup_by_the_timers_unit_is_restored_by_the_documented_commands(serv
         sell(token, "a3")
         office.until_in_silver("a1", "a2", "a3")
         held = json.loads(office.scout("tokens list --json"))
-        office.scout("devices confirm-revoked")
+        office.scout("devices confirm-revoked --yes")
 
     assert "confirm-revoked" in said
     assert owners == ""
