@@ -179,7 +179,18 @@ def up(
             loader_loop.nudge()
 
         parts = Parts(
-            pool, bucket, committer, secret, now, load_day, loader_loop.nudge, load_stored, limits, is_open, previous
+            pool,
+            bucket,
+            committer,
+            secret,
+            now,
+            load_day,
+            loader_loop.nudge,
+            load_stored,
+            limits,
+            is_open,
+            previous,
+            data=directory.path,
         )
         directory.note_ready()
         on_ready(
