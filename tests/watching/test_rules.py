@@ -38,6 +38,14 @@ def test_the_rules_are_sound_and_pass_their_own_tests(program: str) -> None:
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
+def test_the_example_configs_are_sound() -> None:
+    """Both, as they are; that their files are there is for the machine that they are copied to."""
+    for config in ("prometheus.yml", "prometheus-device.yml"):
+        checked = promtool("check", "config", "--syntax-only", config)
+
+        assert checked.returncode == 0, checked.stderr
+
+
 @pytest.mark.parametrize(("program", "alert"), ALERTS)
 def test_a_rule_that_never_or_always_fires_fails_its_tests(tmp_path: Path, program: str, alert: str) -> None:
     """So does one that waits for less or for longer than it should: the tests see what they are for."""
