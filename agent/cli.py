@@ -11,7 +11,7 @@ import structlog
 import typer
 
 from agent import VERSION
-from agent.commands import add, config, delivery, doctor, enrol, export, run, set_aside, spool, status
+from agent.commands import add, config, delivery, doctor, enrol, export, provision, run, set_aside, spool, status
 from agent.errors import ScoutAgentError
 
 EXIT_USAGE = 64
@@ -34,6 +34,7 @@ app = typer.Typer(
 )
 app.command(epilog=run.EXAMPLES)(run.run)
 app.command(epilog=enrol.EXAMPLES)(enrol.enrol)
+app.command(epilog=provision.EXAMPLES)(provision.provision)
 app.command(epilog=status.EXAMPLES)(status.status)
 app.command(epilog=doctor.EXAMPLES)(doctor.doctor)
 app.command(epilog=add.EXAMPLES)(add.add)

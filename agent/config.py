@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from agent.errors import ConfigForbidden, Misconfigured
+from agent.errors import ConfigForbidden, ConfigMissing, Misconfigured
 from agent.loopback import NotLoopback, listen_address
 from agent.quiet_hours import quiet_hours_problem
 from wire.device import device_id_problem
@@ -227,8 +227,9 @@ def load(path: Path) -> Config:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise Misconfigured(
-            f"{path} does not exist. Copy config.example.toml there, or name another file with --config."
+        raise ConfigMissing(
+            f"{path} does not exist. This machine is not enrolled yet: ask the back office for a code, then run "
+            "sudo scout-agent enrol, which writes it. Or name another file with --config."
         ) from None
     except PermissionError:
         raise ConfigForbidden(f"{path}: this user may not read it") from None

@@ -3,12 +3,12 @@
 May be relied on
 - A device that has a config or a spool keeps its id, spool and numbers: a code for another device is refused before it
   is used up.
-- Without a config, one is written: device and server as they are now known, the till's folder at the usual place.
+- Without a config, one is written: device and server as they are now known, the till's folder at the usual place, and
+  whatever sections were given. A config that is there stays as it is.
 - Whoever runs it, what it leaves is the agent's own: by root, the files are given to the account of the spool's folder.
 - Cut at any moment, it is repeated with the same code; done, repeating it changes nothing but the token.
 """
 
-import json
 import os
 import pwd
 from collections.abc import Callable
@@ -24,30 +24,15 @@ from agent.config import Config
 from agent.device_key import Owner
 from agent.errors import CredentialsRefused, LocalFault, Misconfigured, ScoutAgentError, Wait
 from agent.files import write_safely
+from agent.first_config import Sections, first_config
 from agent.identity import enrol, keep
 from agent.spool_view import view
-
-TILL_FOLDER = "/var/lib/till/sales"
-"""Where the service may write, and where systemd/README.md has the till put its files."""
 
 SPOOL_FOLDER = Path(configuration.SpoolSection().directory)
 ACCOUNT = "scout-agent"
 CONFIG_MODE, FOLDER_MODE = 0o640, 0o750
 UNKNOWN = "not-known-yet"
-
-_CONFIG = """# Written by `scout-agent enrol`. config.example.toml explains every key.
-[device]
-id = {device}
-
-[server]
-base_url = {server}
-
-[folder]
-path = {folder}
-
-[spool]
-directory = {spool}
-"""
+NOTHING_GIVEN: Sections = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +54,18 @@ def enrol_device(
     clock: Clock,
     client_of: Callable[[Config], httpx.Client],
     spool_folder: Path = SPOOL_FOLDER,
+    sections: Sections = NOTHING_GIVEN,
 ) -> Enrolled:
     """Enrol this machine. Raises Misconfigured, LocalFault or DeliveryFault, each saying what to do.
 
-    `spool_folder`: where the spool is to lie where no config says so.
+    `spool_folder`: where the spool is to lie where no config says so. `sections`: what else a new config is to say.
     """
     existing = _existing(config_file, server)
-    config = existing or configuration.read(_text(UNKNOWN, server or "", spool_folder), config_file)
+
+    def text_for(device_id: str) -> str:
+        return first_config(device_id, server or "", str(spool_folder), sections)
+
+    config = existing or configuration.read(text_for(UNKNOWN), config_file)
     folder = Path(config.spool.directory)
     owner = _prepare(folder)
     if existing is None:
@@ -90,7 +80,7 @@ def enrol_device(
             raise ScoutAgentError(str(fault)) from None
         # First, so that whoever finds key and token also finds who this is.
         if existing is None:
-            _write_config(config_file, _text(welcome.device_id, server or "", folder), owner)
+            _write_config(config_file, text_for(welcome.device_id), owner)
         keep(config, welcome, owner)
     return Enrolled(welcome.device_id, config_file, existing is None, config.folder.path, folder)
 
@@ -148,9 +138,3 @@ def _write_config(file: Path, text: str, owner: Owner | None) -> None:
         write_safely(os.fsencode(file.absolute()), text.encode(), CONFIG_MODE, (0, owner[1]) if owner else None)
     except OSError as error:
         raise LocalFault(f"{file}: {error.strerror}. Run the same command again: the code is still good.") from None
-
-
-def _text(device_id: str, server: str, spool_folder: Path) -> str:
-    texts = {"device": device_id, "server": server, "folder": TILL_FOLDER, "spool": str(spool_folder)}
-    # A JSON string is a TOML one.
-    return _CONFIG.format(**{name: json.dumps(text) for name, text in texts.items()})

@@ -2,6 +2,7 @@
 
 ScoutAgentError
 ├── Misconfigured        a person must change the config; the agent exits and touches nothing
+│   ├── ConfigMissing    there is no config yet: this machine is not enrolled
 │   └── ConfigForbidden  this user may not read the config
 ├── LocalFault           disk full, locked, read-only: data stays where it is, try again later
 │   ├── SpoolFull        a limit of the spool or of the disk is reached: intake is refused, nothing is dropped
@@ -32,6 +33,10 @@ class ScoutAgentError(Exception):
 
 class Misconfigured(ScoutAgentError):
     """The configuration can't be used."""
+
+
+class ConfigMissing(Misconfigured):
+    """There is no configuration."""
 
 
 class ConfigForbidden(Misconfigured):

@@ -7,6 +7,7 @@ within WITHIN_S. The config in force goes along, so a bad file on the disk keeps
 secret is an argument or in the environment.
 """
 
+import os
 import signal
 import subprocess
 import sys
@@ -54,6 +55,7 @@ def renew_in_child(config: Config) -> None:
             [sys.executable, "-P", "-m", "agent.renewing"],
             input=msgspec.json.encode(config),
             capture_output=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # it finds what we found
             timeout=WITHIN_S,
             check=False,
         )

@@ -18,6 +18,7 @@ from agent.clock import Clock
 from agent.config import Config
 from agent.errors import (
     ConfigForbidden,
+    ConfigMissing,
     CredentialsRefused,
     LocalFault,
     Misconfigured,
@@ -30,7 +31,7 @@ from agent.published import as_of_now, published_for
 from agent.space import limits_of
 from agent.spool_view import SpoolView, view
 from agent.token import TokenFile
-from agent.verdict import Problem, Status, spool_problem
+from agent.verdict import ENROL, Problem, Status, spool_problem
 from wire.record import format_instant
 
 
@@ -150,6 +151,9 @@ def places_in(config_file: Path) -> tuple[Places, Problem | None]:
         return places_of(configuration.load(config_file)), None
     except ConfigForbidden:
         raise
+    except ConfigMissing:
+        problem = Problem("not_enrolled", f"this device is not enrolled yet: {config_file} does not exist", ENROL)
+        return _places_despite(config_file), problem
     except Misconfigured as refused:
         problem = Problem("config_refused", str(refused), "mend it; scout-agent config check says when it is good")
         return _places_despite(config_file), problem

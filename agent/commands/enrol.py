@@ -34,11 +34,12 @@ def enrol(
 
     The back office has the code: `scout-server devices code NAME`. A key is made here, with which the token is renewed
     by itself from then on. Where there is no config yet, one is written. A device that was enrolled before, or that
-    has sales waiting, keeps its name and its sales; the code must be for it. Safe to repeat with the same code. A
-    running agent goes on by itself.
+    has sales waiting, keeps its name and its sales; the code must be for it. Safe to repeat with the same code. An
+    installed service is started, and a running agent goes on by itself.
     """
     from agent.enrolling import enrol_device  # noqa: PLC0415
     from agent.lock import is_running  # noqa: PLC0415
+    from agent.service import start_service  # noqa: PLC0415
     from agent.transport import client_of  # noqa: PLC0415
 
     if code == STDIN:
@@ -49,5 +50,9 @@ def enrol(
     typer.echo(f"This device is {done.device_id}. It renews its token by itself from now on.")
     if done.is_config_new:
         typer.echo(f"{done.config_file} was written: sales are taken from {done.till_folder}. Edit it if need be.")
-    if not is_running(done.spool_folder):
+    if is_running(done.spool_folder):
+        return
+    if start_service(done.config_file):
+        typer.echo("The agent starts now; scout-agent status says how it does.")
+    else:
         typer.echo(f"Now start the agent: {START}")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,9 @@ from agent import config as configuration
 from agent.device_key import read_key
 from agent.enrolling import Enrolled, enrol_device
 from agent.errors import LocalFault, Misconfigured, ScoutAgentError, Wait
+from agent.first_config import TILL_FOLDER, first_config
 from agent.identity import renew
+from agent.service import start_service
 from agent.transport import client_of
 
 SHELLS_ACCOUNT = 12345
@@ -236,3 +239,21 @@ def test_where_this_user_may_not_write_nothing_is_sent(server: FakeServer) -> No
 
     assert "sudo" in told
     assert office.asked == []
+
+
+def test_what_is_written_shows_the_keys_worth_knowing_and_each_example_is_good(tmp_path: Path) -> None:
+    """Whoever takes the # away has a config that is accepted; a card's values are there as given."""
+    given = {"local_http": {"listen": "127.0.0.1:8710"}, "upload": {"rate_kbit_max": 64}, "server": {"api_key": 'a"b'}}
+    text = first_config(DEVICE, "https://sales.example.com", str(tmp_path / "spool"), given)
+    examples = re.findall(r"^# (?=\[|[a-z_]+ = )", text, re.MULTILINE)
+    written = configuration.read(text, tmp_path / "config.toml")
+    with_examples = configuration.read(re.sub(r"^# (?=\[|[a-z_]+ = )", "", text, flags=re.MULTILINE), tmp_path / "a")
+
+    assert len(examples) > 5
+    assert (written.server.api_key, written.upload.rate_kbit_max, written.folder.path) == ('a"b', 64, "")
+    assert (with_examples.folder.path, with_examples.upload.rate_kbit_max) == (TILL_FOLDER, 64)
+
+
+def test_only_the_services_own_config_starts_the_service(tmp_path: Path) -> None:
+    """A trial in somebody's folder starts nothing on the machine."""
+    assert start_service(tmp_path / "config.toml") is False
