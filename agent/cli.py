@@ -72,7 +72,9 @@ def main() -> None:
         message = str(error)
         # Without a command, the message is the help itself.
         is_help = message.startswith("Usage:")
-        sentence = message if is_help else f"scout-agent: {message} (scout-agent --help lists what there is)"
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "scout-agent"
+        sentence = message if is_help else f"scout-agent: {message} ({command} --help says what it takes)"
         typer.echo(sentence, err=True)
         sys.exit(EXIT_USAGE)
     except typer.Abort:

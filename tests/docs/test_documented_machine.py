@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.packages, pytest.mark.root, pytest.mark.timeout(900)]
 PAGES = [page for page in pages() if any(block.place == "machine" and not block.by for block in page.blocks)]
 PROGRAMS = ("scout-agent", "scout-server")
 SERVER = "http://127.0.0.1:8700"
-MORE = ("sudo", "systemd-timesyncd")
+MORE = ("passwd", "sudo", "systemd-timesyncd")
 WITHIN_S = 90.0
 
 
