@@ -67,7 +67,7 @@ def main() -> None:
     """Run a command; print a problem as one sentence instead of a traceback."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
-        result = app(standalone_mode=False)
+        result = app(prog_name="scout-agent", standalone_mode=False)
     except typer.TyperException as error:
         message = str(error)
         # Without a command, the message is the help itself.
