@@ -598,6 +598,23 @@ def test_the_oldest_program_is_taken_that_is_not_too_old(tmp_path: Path, monkeyp
         dump.find_program("pg_dump", 16, far, {"PATH": str(tmp_path / "a")})
 
 
+def test_programs_that_are_newer_than_the_server_will_do(
+    warehouse: Warehouse, empty_database_url: str, elsewhere: FolderBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the server is Debian's PostgreSQL 15, those that come with us set what it doesn't know."""
+    monkeypatch.setattr("server.postgres_binaries.DEBIAN_FOLDER", Path("/nowhere"))
+    newest = CLEAN | {"PATH": "/nowhere"}
+    with BackupFolder(warehouse.folder, writing=True) as held:
+        made = back_up(Source(warehouse.url, warehouse.bucket, None, newest), held, program="1.0", now=NOW)
+        restored = restore_pieces(
+            choose(held, None), empty_database_url, elsewhere, environment=newest, now=NOW, progress=lambda _done: None
+        )
+
+    assert made.moment.postgres >= 18
+    assert restored.rows["silver"] == 4
+    assert contents(empty_database_url) == contents(warehouse.url)
+
+
 @pytest.mark.parametrize("url", ["postgresql://a@127.0.0.1/x", "postgresql:///x", "host=/run/postgresql dbname=x"])
 def test_on_this_machine_what_came_with_us_will_do(url: str) -> None:
     """Nothing more is to be installed beside `up`."""
