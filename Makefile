@@ -12,12 +12,15 @@ UV_LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 need_root = if [ "$$(id -u)" != 0 ]; then echo "make $(1) needs root: run 'sudo make $(1)'" >&2; exit 1; fi
 
 # What `make test` leaves to the targets of their own.
-ELSEWHERE := root or service or power or s3 or browser or year or fleet
+OF_THEIR_OWN := service or power or s3 or browser or year or packages or guest or fleet or rules or proxy
+ELSEWHERE := root or $(OF_THEIR_OWN)
 ifeq ($(shell command -v systemd-analyze),)
 ELSEWHERE += or analyze
 endif
 
-.PHONY: help demo test test-root test-service test-power test-fleet test-s3 test-browser test-postgresql-15 test-year bench bench-overload bench-idle bench-increment bench-gold soak install gold-catalogue packages lint format lock clean
+.PHONY: help demo install packages test test-root test-service test-power test-packages test-guest test-fleet \
+	test-rules test-proxy test-s3 test-browser test-postgresql-15 test-year bench bench-overload bench-idle \
+	bench-increment bench-gold soak gold-catalogue technician lint format lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,8 +41,10 @@ demo: $(STAMP)  ## three tills, an outage, a kill: every sale in gold, to the ce
 
 test: $(STAMP)  ## unit, integration on a real PostgreSQL, end to end
 	@$(BIN)/python -m pytest -m "not ($(ELSEWHERE))" $(TESTS)
-	@echo "not run here, each needs root: make test-root, make test-service (a real systemd), make test-power (power cuts), make test-fleet (Ansible)"
-	@echo "not run here either: make test-postgresql-15 (Debian's PostgreSQL 15), make test-s3 (Ceph's S3 server), make test-browser (Chromium), make test-year (a year of sales)"
+	@echo "not run here, each needs root: make test-root, make test-service (a real systemd), make test-power (power cuts),"
+	@echo "  make test-packages (Debian packages), make test-guest (an emulated arm64 machine), make test-fleet (Ansible);"
+	@echo "nor, each needs Debian's packages or minutes: make test-proxy (nginx), make test-rules (Prometheus), make test-s3"
+	@echo "  (Ceph), make test-browser (Chromium), make test-postgresql-15 (Debian's PostgreSQL 15), make test-year (a year)"
 
 test-s3: $(STAMP)  ## the buckets against Ceph's S3 server, which Debian packages
 	@for program in radosgw radosgw-admin ceph ceph-mon ceph-osd; do command -v $$program >/dev/null || { \
@@ -51,9 +56,19 @@ test-browser: $(STAMP)  ## the operators' page in Chromium; SCOUT_TEST_SCREENSHO
 	echo "make test-browser needs $$program: apt-get install --no-install-recommends chromium chromium-driver" >&2; exit 1; }; done
 	@$(BIN)/python -m pytest -m browser
 
+test-rules: $(STAMP)  ## the alert rules: promtool's unit tests, and a real Prometheus that scrapes a real server
+	@for program in promtool prometheus nginx; do PATH="$$PATH:/usr/sbin" command -v $$program >/dev/null || { \
+	echo "make test-rules needs $$program: apt-get install --no-install-recommends prometheus nginx-light" >&2; exit 1; }; done
+	@$(BIN)/python -m pytest -m rules
+
+test-proxy: $(STAMP)  ## the proxy example in Debian's nginx, between a real agent and a real server
+	@PATH="$$PATH:/usr/sbin" command -v nginx >/dev/null || { \
+	echo "make test-proxy needs nginx: apt-get install --no-install-recommends nginx-light" >&2; exit 1; }
+	@$(BIN)/python -m pytest -m proxy
+
 test-root: $(STAMP)  ## the tests that need root
 	@$(call need_root,$@)
-	@$(BIN)/python -m pytest -m "root and not (service or power or s3 or fleet)"
+	@$(BIN)/python -m pytest -m "root and not ($(OF_THEIR_OWN))"
 
 test-service: $(STAMP)  ## the systemd unit on a real systemd (root; installs systemd's container)
 	@$(call need_root,$@)
@@ -61,10 +76,21 @@ test-service: $(STAMP)  ## the systemd unit on a real systemd (root; installs sy
 		apt-get install --yes --no-install-recommends systemd systemd-container; }
 	@$(BIN)/python -m pytest -m "service or analyze"
 
+test-packages: $(STAMP)  ## the Debian packages in blank bookworm and trixie machines (root; Debian's mmdebstrap systemd-container)
+	@$(call need_root,$@)
+	@$(BIN)/python -m pytest -m packages
+
 test-power: $(STAMP)  ## a hundred power cuts under load, and the controls (root, loop devices)
 	@$(call need_root,$@)
 	@# In a mount namespace of its own: a container that somebody starts meanwhile would hold the card mounted.
 	@unshare --mount $(BIN)/python -m pytest -m power
+
+test-guest: $(STAMP)  ## the package on an emulated arm64 machine, its power cut again and again (root, ten minutes)
+	@$(call need_root,$@)
+	@for program in qemu-system-aarch64 mmdebstrap arch-test update-binfmts busybox mke2fs mkfs.vfat mcopy; do \
+	command -v $$program >/dev/null || { echo "make test-guest needs $$program: apt-get install --no-install-recommends" \
+	"qemu-system-arm qemu-user-static binfmt-support mmdebstrap arch-test busybox-static e2fsprogs dosfstools mtools" >&2; exit 1; }; done
+	@$(BIN)/python -m pytest -m guest
 
 test-fleet: $(STAMP)  ## deploy/ansible on four booted machines (root; installs Ansible; some ten minutes)
 	@$(call need_root,$@)
@@ -102,7 +128,7 @@ packages: $(STAMP)  ## Debian packages of both programs, for amd64 and arm64, in
 
 test-postgresql-15: $(STAMP)  ## the server's tests on Debian's PostgreSQL 15 (package postgresql-15)
 	@test -x /usr/lib/postgresql/15/bin/postgres || { echo "install Debian's package postgresql-15" >&2; exit 1; }
-	@SCOUT_POSTGRES_BIN=/usr/lib/postgresql/15/bin $(BIN)/python -m pytest -m "not (root or s3 or browser or year)" tests/server
+	@SCOUT_POSTGRES_BIN=/usr/lib/postgresql/15/bin $(BIN)/python -m pytest -m "not ($(ELSEWHERE))" tests/server
 
 lint: $(STAMP)  ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check .
@@ -116,6 +142,9 @@ format: $(STAMP)  ## what `make lint` wants of the layout
 
 gold-catalogue: $(STAMP)  ## docs/gold.md from the comments of the models
 	@$(BIN)/python deploy/gold_catalogue.py
+
+technician: $(STAMP)  ## build/technician.html, one sheet of A4 to be printed, from docs/technician.md
+	@$(BIN)/python deploy/technician_page.py
 
 lock:  ## the locked dependencies anew (needs uv)
 	$(UV_LOCK) pyproject.toml --extra server --group dev --output-file requirements/dev.txt

@@ -126,9 +126,18 @@ class Status:
         return fields | {name: msgspec.to_builtins(value) for name, value in derived.items()}
 
 
+def _is_new(seen: Status) -> bool:
+    """Whether nothing was ever done here: then all the rest follows from the first step."""
+    is_enrolled = seen.config_problem is None or seen.config_problem.code != "not_enrolled"
+    has_spool = seen.spool_problem is None or seen.spool_problem.code != "spool_missing"
+    return not (is_enrolled or has_spool or seen.running)
+
+
 def _broken(seen: Status) -> Iterator[Problem]:
     if seen.config_problem:
         yield seen.config_problem
+    if _is_new(seen):
+        return
     if not seen.running:
         yield Problem("not_running", "the agent is not running", START)
     if seen.spool_problem and not is_passing(seen.spool_problem, running=seen.running):
@@ -140,6 +149,8 @@ def _broken(seen: Status) -> Iterator[Problem]:
 
 
 def _attention(seen: Status) -> Iterator[Problem]:
+    if _is_new(seen):
+        return
     if seen.spool_problem and is_passing(seen.spool_problem, running=seen.running):
         yield seen.spool_problem
     if seen.daemon:

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from http import HTTPStatus
+from pathlib import Path
 from time import monotonic
 
 import psycopg
@@ -76,6 +77,7 @@ class Parts:
     limits: Limits
     is_open: bool = False  # whether posts without a token are taken from this machine
     previous: tokens.PreviousSecret | None = None
+    data: Path | None = None  # where `up` keeps everything
     monotonic: Callable[[], float] = monotonic  # seconds from an arbitrary start
     rng: random.Random = field(default_factory=random.Random)
 
@@ -120,7 +122,14 @@ def create_app(parts: Parts, connections: Callable[[], int] = lambda: 0) -> ASGI
             *load_routes(authenticate, parts.load_day, parts.limits),
             *health_routes(parts.pool, parts.limits),
             *ready_routes(parts.pool, parts.bucket, parts.limits, parts.monotonic),
-            *metrics_routes(read_token, admit, traffic, fleet, lambda: parts.committer.waiting),
+            *metrics_routes(
+                read_token,
+                admit,
+                traffic,
+                fleet,
+                deliveries_waiting=lambda: parts.committer.waiting,
+                data=parts.data,
+            ),
             *fleet_routes(pages),
         ],
         exception_handlers={

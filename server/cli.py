@@ -13,7 +13,19 @@ import psycopg
 import structlog
 import typer
 
-from server.commands import audit, database, devices, files, gold, moving, pruning, quarantine, running, tokens
+from server.commands import (
+    audit,
+    backup,
+    database,
+    devices,
+    files,
+    gold,
+    moving,
+    pruning,
+    quarantine,
+    running,
+    tokens,
+)
 from server.errors import ServerError
 
 EXIT_USAGE = 64
@@ -33,6 +45,8 @@ app.command()(running.serve)
 app.command()(database.dsn)
 app.command()(database.migrate)
 app.command()(moving.load)
+app.command()(backup.backup)
+app.command()(backup.restore)
 app.command(name="after-restore")(database.after_restore)
 app.command()(database.status)
 app.command(name="import")(moving.import_)
@@ -43,7 +57,6 @@ app.add_typer(audit.app, name="gaps")
 app.add_typer(files.app, name="files")
 app.add_typer(gold.app, name="gold")
 app.add_typer(quarantine.app, name="quarantine")
-app.add_typer(gold.app, name="gold")
 app.add_typer(devices.app, name="devices")
 app.add_typer(tokens.app, name="tokens")
 

@@ -38,9 +38,9 @@ import psycopg
 import structlog
 
 from server import postgres_binaries
-from server.data_directory import DataDirectory
+from server.data_directory import DataDirectory, is_starting
 from server.errors import Misconfigured, PostgresUnavailable
-from server.files import sync_folder, write_safely
+from server.files import hand_over, sync_folder, write_safely
 from server.postgres_processes import end_processes, processes_in, read_postmaster
 
 PORTS = range(15432, 16432)  # below the ephemeral range: no outgoing connection takes one meanwhile
@@ -54,6 +54,7 @@ SETTINGS = {
     "synchronous_commit": "on",
     "shared_buffers": "128MB",
     "max_connections": "50",
+    "jit": "off",  # under systemd nobody may make memory executable; and gold's questions are short
     "timezone": "UTC",
     "log_timezone": "UTC",
     "logging_collector": "off",
@@ -71,6 +72,9 @@ SETTINGS = {
     "log_parameter_max_length": "0",
     "log_parameter_max_length_on_error": "0",
 }
+
+STARTING_S_MAX = 60.0
+"""Many times what a first start takes; one that migrates for longer leaves the commands to be typed again."""
 
 log = structlog.get_logger()
 pause = threading.Event().wait  # nobody sets the event: it takes the seconds it is given
@@ -146,6 +150,7 @@ class EmbeddedPostgres:
             self._remove_leftovers()
             self._binaries = postgres_binaries.readable_binaries(self._binaries, self._account, self.root)
             self.log_file.parent.mkdir(mode=0o700, exist_ok=True)
+            hand_over(self.log_file.parent)
             if not self.cluster.exists():
                 self._make_cluster()
             postgres_binaries.give(self.cluster, self._account)
@@ -193,6 +198,7 @@ class EmbeddedPostgres:
         self._bound_log()
         settings = [f"--{name}={value}" for name, value in SETTINGS.items()]
         with self.log_file.open("ab") as log_file:
+            hand_over(self.log_file)
             self._process = subprocess.Popen(
                 [self._binaries.folder / "postgres", "-D", self.cluster, "-p", str(self._port), *settings],
                 cwd=self.cluster,  # processes_in() knows it by this
@@ -246,6 +252,7 @@ class EmbeddedPostgres:
         password_file = self.root / "secrets" / "postgres-password"
         if not password_file.exists():
             password_file.parent.mkdir(mode=0o700, exist_ok=True)
+            hand_over(password_file.parent)
             write_safely(password_file, secrets.token_urlsafe(32).encode() + b"\n", 0o600)
             sync_folder(self.root)
         new = self.root / f"postgres.new-{os.getpid()}"
@@ -310,13 +317,18 @@ class EmbeddedPostgres:
         return "\n  ".join([f"The end of {self.log_file}:", *lines])
 
 
-def dsn_of(data: Path) -> str:
+def dsn_of(
+    data: Path, *, monotonic: Callable[[], float] = machine_monotonic, pause: Callable[[float], object] = pause
+) -> str:
     """URL of the database of the server that runs in the directory `data`, password included.
 
-    Raises Misconfigured when `data` is no data directory or closed to this user, PostgresUnavailable when
-    no PostgreSQL runs there.
+    A server that is just starting, as after its installation, is waited for. Raises Misconfigured when `data` is no
+    data directory or closed to this user, PostgresUnavailable when no PostgreSQL runs there.
     """
     root = data.resolve()
+    gives_up_at = monotonic() + STARTING_S_MAX
+    while is_starting(root) and monotonic() < gives_up_at:
+        pause(0.2)
     try:
         if not (root / "postgres" / "PG_VERSION").exists():
             raise Misconfigured(f"{root} is not a data directory: name the one given to 'scout-server up --data'.")

@@ -49,6 +49,11 @@ class Loop:
         if self._thread.is_alive():
             log.warning("step_left_behind", loop=self.name)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread lives, at a step or waiting for the next."""
+        return self._thread.is_alive()
+
     def nudge(self) -> None:
         """There is work: don't wait for the interval."""
         self._nudged.set()

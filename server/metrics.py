@@ -8,9 +8,12 @@ is 0.
 Who may read it shows a service token. An address is no proof: behind a proxy everybody comes from this machine.
 """
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from importlib.metadata import version as installed_version
+from pathlib import Path
 
 import psycopg
 import structlog
@@ -30,6 +33,7 @@ from server.traffic import Traffic
 
 log = structlog.get_logger()
 
+HOUR_S = 3600.0
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -38,10 +42,15 @@ def metrics_routes(
     admit: Callable[[Identity], None],
     traffic: Traffic,
     fleet: Fleet,
+    *,
     deliveries_waiting: Callable[[], int],
+    data: Path | None = None,
 ) -> list[Route]:
-    """Return the route. `read_token` checks a token's signature and times, `admit` asks the database about it."""
-    traffic.registry.register(_Standing(fleet, deliveries_waiting))
+    """Return the route. `read_token` checks a token's signature and times, `admit` asks the database about it.
+
+    `data`: the directory whose disk is told of, if any.
+    """
+    traffic.registry.register(_Standing(fleet, deliveries_waiting, data))
 
     async def respond(request: Request) -> Response:
         identity = read_token(bearer(request.headers.get("authorization")))
@@ -61,9 +70,10 @@ def metrics_routes(
 class _Standing(Collector):
     """What is looked up when it is asked for."""
 
-    def __init__(self, fleet: Fleet, deliveries_waiting: Callable[[], int]) -> None:
+    def __init__(self, fleet: Fleet, deliveries_waiting: Callable[[], int], data: Path | None) -> None:
         self._fleet = fleet
         self._deliveries_waiting = deliveries_waiting
+        self._data = data
 
     def describe(self) -> Iterable[Metric]:
         """Names are not looked up while registering: that would ask the database."""
@@ -75,6 +85,8 @@ class _Standing(Collector):
         info.add_metric([installed_version("scout-edge")], 1)
         yield info
         yield _gauge("committer_waiting_deliveries", "Posts that wait for a commit.", self._deliveries_waiting())
+        if self._data is not None:
+            yield from _of_disk(self._data)
         try:
             standings, road, lags = self._fleet.standings(), self._fleet.road(), self._fleet.lags()
             troubles = self._fleet.troubles()
@@ -88,6 +100,12 @@ class _Standing(Collector):
         yield from _of_devices(standings)
         if troubles is not None:
             yield from _of_troubles(troubles)
+
+
+def _of_disk(data: Path) -> Iterator[Metric]:
+    with suppress(OSError):  # a disk that is gone takes the database with it, and that is told
+        free_bytes = shutil.disk_usage(data).free
+        yield _gauge("disk_free_bytes", "Free space on the disk of the data directory.", free_bytes)
 
 
 def _of_road(road: Road) -> Iterator[Metric]:
@@ -110,7 +128,9 @@ def _of_devices(standings: list[Standing]) -> Iterator[Metric]:
         in_state.add_metric([condition.name], counts[condition.name])
     serving = [one.device for one in standings if not one.device.revoked_at]
     oldest_s = max((device.oldest_s for device in serving if device.oldest_s is not None), default=0)
+    heard = sum(1 for device in serving if device.silent_s is not None and device.silent_s < HOUR_S)
     yield _gauge("devices", "Devices that are known.", len(standings))
+    yield _gauge("devices_heard_last_hour", "Devices that called home within the last hour.", heard)
     yield in_state
     waiting, set_aside = sum(d.waiting_rows or 0 for d in serving), sum(d.set_aside_rows or 0 for d in serving)
     yield _gauge("devices_waiting_rows", "Sales on the devices, as reported last.", waiting)

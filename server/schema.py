@@ -3,6 +3,7 @@
 May be relied on:
 - A migration is applied whole or not at all, once, by one process at a time, and recorded with its checksum in
   the ledger that Supabase's own tool reads.
+- A database that a newer version has migrated is refused, and left as it is.
 - A model (a view or function that may be replaced) is applied again whenever its text, or that of one before
   it, changed.
 - Nothing is replaced or dropped that this project did not make: what stands in the way is listed, and nothing
@@ -14,7 +15,7 @@ May be relied on:
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,8 +32,24 @@ MODEL_FOLDERS = ("models/edge", "models/bronze", "models/silver", "models/gold",
 SUPABASE_FOLDER = "supabase"
 """After them, where Supabase's storage server keeps its tables in this database."""
 
+ROLES = ("015_roles", "110_analyst")
+"""The migrations that make what belongs to the cluster, and is in no dump of a database. Each may be repeated."""
+
 _MIGRATION = re.compile(r"(\d+)_(\w+)\.sql")
 _QUERIES = named_queries("database")
+
+
+class NewerSchema(Misconfigured):
+    """A newer version has migrated this database."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migrated:
+    """A migration of ours as the ledger has it."""
+
+    version: str
+    name: str
+    checksum: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +131,52 @@ def migrate(connection: psycopg.Connection, sql: Path = SQL, *, move_aside: bool
             connection.execute(_QUERIES["unlock_migrations"])
 
 
+def migrated(connection: psycopg.Connection) -> list[Migrated]:
+    """The migrations of ours that this database has, in their order."""
+    return [
+        Migrated(version, name, checksum)
+        for version, (name, checksum) in sorted(_ledger(connection).items())
+        if checksum is not None
+    ]
+
+
+def refuse_newer(applied: Iterable[Migrated], sql: Path = SQL) -> None:
+    """Raise NewerSchema when one of these is not known to this version."""
+    known = {path.name.partition("_")[0] for path in (sql / "migrations").glob("*.sql")}
+    newer = [f"{one.version}_{one.name}" for one in applied if one.version not in known]
+    if newer:
+        raise NewerSchema(
+            f"a newer version of scout-server has migrated this database ({', '.join(newer)}): install that version "
+            "again. To go back all the same, restore the backup from before the upgrade. Nothing was changed."
+        )
+
+
+def make_roles(connection: psycopg.Connection, sql: Path = SQL) -> None:
+    """See that the roles are there which a restored database speaks of."""
+    for name in ROLES:
+        connection.execute((sql / "migrations" / f"{name}.sql").read_bytes())
+
+
+def take_over(connection: psycopg.Connection, applied: Iterable[Migrated], sql: Path = SQL) -> None:
+    """Note in the ledger what a restored database has; the next `migrate` makes what no dump has.
+
+    Takes a connection within a transaction.
+    """
+    connection.execute(_QUERIES["make_ledger"])
+    for one in applied:
+        text = (sql / "migrations" / f"{one.version}_{one.name}.sql").read_text(encoding="utf-8")
+        record = {"version": one.version, "name": one.name, "text": text, "checksum": one.checksum}
+        connection.execute(_QUERIES["record_migration"], record)
+    connection.execute(_QUERIES["models_due"], {})
+
+
 def reached_by_public(connection: psycopg.Connection) -> list[str]:
     """Name what a device's token can reach though nobody gave it: PostgreSQL lets everybody call a new function."""
     return [name for (name,) in connection.execute(_QUERIES["reached_by_public"])]
 
 
 def _waiting_migrations(connection: psycopg.Connection, sql: Path) -> Iterator[File]:
+    refuse_newer(migrated(connection), sql)
     applied = _ledger(connection)
     for path in sorted((sql / "migrations").glob("*.sql")):
         found = _MIGRATION.fullmatch(path.name)

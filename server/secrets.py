@@ -9,6 +9,7 @@ A lost secret is never made anew while devices exist: their tokens would all be 
 be changed on purpose: then the one before it is kept beside it first.
 """
 
+import os
 import secrets
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -17,7 +18,7 @@ from pathlib import Path
 import psycopg
 
 from server.errors import Misconfigured
-from server.files import sync_folder, write_safely
+from server.files import hand_over, sync_folder, write_safely
 from server.tokens import (
     DAY_S,
     DAYS_MAX,
@@ -117,9 +118,9 @@ def change_jwt_secret(data: Path, environment: Mapping[str, str], *, leaked: boo
     if leaked:
         previous_secret_file(data).unlink(missing_ok=True)
     else:
-        _write(previous_secret_file(data), present)
+        write(previous_secret_file(data), present)
     # Only now: cut before this, both files hold the same secret, which is no harm.
-    _write(jwt_secret_file(data), secrets.token_urlsafe(48))
+    write(jwt_secret_file(data), secrets.token_urlsafe(48))
 
 
 def need_jwt_secret(data: Path | None, environment: Mapping[str, str]) -> str:
@@ -146,7 +147,7 @@ def keep_jwt_secret(connection: psycopg.Connection, data: Path, environment: Map
             f"of {data}, or set {VARIABLE} to the secret that signed them. Nothing was changed."
         )
     secret = secrets.token_urlsafe(48)
-    _write(path, secret)
+    write(path, secret)
     return secret
 
 
@@ -161,7 +162,7 @@ def keep_service_token(connection: psycopg.Connection, data: Path, secret: str, 
         pass  # missing, damaged, expired or signed with another secret: a new one mends all of them
     with connection.transaction():
         token = issue(connection, secret, SERVICE_SUBJECT, SERVICE_ROLE, days=SERVICE_DAYS, now=now)
-    _write(path, token)
+    write(path, token)
     return True
 
 
@@ -182,8 +183,17 @@ def refuse_other_secret(data: Path, secret: str, now: datetime) -> None:
             ) from None
 
 
-def _write(path: Path, secret: str) -> None:
+def copy_secret(kept: Path, folder: Path) -> None:
+    """Keep a secret in another folder as well, with the time since which the one before the present counts."""
+    path = folder / "secrets" / kept.name
+    write(path, kept.read_text().strip())
+    os.utime(path, (kept.stat().st_atime, kept.stat().st_mtime))
+
+
+def write(path: Path, secret: str) -> None:
+    """Keep a secret, closed to others, in a folder that is closed, too."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
+    hand_over(path.parent)
     write_safely(path, secret.encode() + b"\n", 0o600)
     sync_folder(path.parent.parent)
 

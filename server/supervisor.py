@@ -5,7 +5,8 @@
     DATA/secrets           jwt-secret, jwt-secret-previous, service-token, postgres-password
 
 Threads beside the one that answers requests: the committer, the loader loop, the ETL loop, the gold loop, the
-watchdog that starts a PostgreSQL that died again, and one that keeps the service token fresh.
+watchdog that starts a PostgreSQL that died again, and one that keeps the service token fresh. Under systemd, one more
+looks whether we answer (server/vigil.py).
 
 May be relied on: SIGTERM or SIGINT ends it in order, with exit status 0, within 30 s (a PostgreSQL that is
 just recovering from a crash may take longer); what was acknowledged by then, or before a kill -9, is committed.
@@ -15,7 +16,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -36,6 +37,7 @@ from server.database import open_pool
 from server.embedded import EmbeddedPostgres
 from server.errors import Misconfigured
 from server.etl import run_etl
+from server.files import hand_over
 from server.gold import REFRESH_AFTER, refresh
 from server.ingest import PATHS
 from server.loader import LoadSummary, load
@@ -50,8 +52,10 @@ from server.secrets import (
     keep_service_token,
     service_token_file,
 )
+from server.systemd import Manager
 from server.tokenless import refuse_open_to_others
 from server.tokens import PreviousSecret
+from server.vigil import Vigil
 
 LOADER_INTERVAL_S = 5.0
 ETL_INTERVAL_S = 5.0
@@ -121,15 +125,18 @@ def up(
     `is_open`: take posts without a token from this machine, which only a loopback address may.
     Raises DataDirectoryHeld, Misconfigured, BucketRefused and PostgresUnavailable, each saying what to do.
     """
+    manager = Manager(environment)
     with ExitStack() as house:
         if is_open:
             _open(address)
+        manager.tell("STATUS=Starts PostgreSQL")
         directory = house.enter_context(DataDirectory(data))
         listener = house.enter_context(listen(address))
         postgres = house.enter_context(EmbeddedPostgres(directory, environment=environment))
         dsn = postgres.dsn
         bucket = house.enter_context(open_bucket(bucket_at or _own_bucket(directory.path), environment))
         pool = house.enter_context(_pool(dsn, limits))
+        manager.tell("STATUS=Brings the database to this version's tables: after an upgrade this may take a while")
         with pool.connection() as connection:
             migrate(connection)
             secret = keep_jwt_secret(connection, directory.path, environment)
@@ -153,11 +160,13 @@ def up(
         loading = Loading(pool, bucket, etl_loop.nudge)
         loader_loop = Loop("loader", loading.step, LOADER_INTERVAL_S)
         # It must have ended before PostgreSQL is stopped: it would start it again.
-        house.enter_context(Loop("watchdog", watch, WATCHDOG_INTERVAL_S, stop_s=None))
-        house.enter_context(Loop("service_token", keep_token, SERVICE_TOKEN_INTERVAL_S))
-        house.enter_context(etl_loop)
-        house.enter_context(loader_loop)
-        house.enter_context(gold_loop(pool))
+        loops = [
+            house.enter_context(Loop("watchdog", watch, WATCHDOG_INTERVAL_S, stop_s=None)),
+            house.enter_context(Loop("service_token", keep_token, SERVICE_TOKEN_INTERVAL_S)),
+            house.enter_context(etl_loop),
+            house.enter_context(loader_loop),
+            house.enter_context(gold_loop(pool)),
+        ]
         committer = house.enter_context(Committer(pool, limits, etl_loop.nudge))
 
         def load_day(day: date | None) -> LoadSummary:
@@ -170,8 +179,20 @@ def up(
             loader_loop.nudge()
 
         parts = Parts(
-            pool, bucket, committer, secret, now, load_day, loader_loop.nudge, load_stored, limits, is_open, previous
+            pool,
+            bucket,
+            committer,
+            secret,
+            now,
+            load_day,
+            loader_loop.nudge,
+            load_stored,
+            limits,
+            is_open,
+            previous,
+            data=directory.path,
         )
+        directory.note_ready()
         on_ready(
             Ready(
                 _base_url(listener),
@@ -181,7 +202,7 @@ def up(
                 is_open,
             )
         )
-        _answer_requests(parts, listener, stop)
+        _answer_requests(parts, listener, stop, manager, loops)
         log.info("server_stopping")
         # Both at once, so that one waits for the other's last step.
         etl_loop.stop()
@@ -200,6 +221,7 @@ def serve(
     previous: PreviousSecret | None = None,
     on_ready: Callable[[str], None],
     stop: Stop,
+    environment: Mapping[str, str],
     limits: Limits = LIMITS,
 ) -> None:
     """Answer requests against a given database and bucket until `stop`; loader and ETL run elsewhere.
@@ -211,7 +233,7 @@ def serve(
     with (
         listen(address) as listener,
         _pool(database_url, limits) as pool,
-        gold_loop(pool),
+        gold_loop(pool) as gold,
         Committer(pool, limits, _nobody_waits) as committer,
     ):
 
@@ -221,7 +243,7 @@ def serve(
         wake, stored = _nobody_waits, _nobody_waits
         parts = Parts(pool, bucket, committer, secret, now, load_day, wake, stored, limits, is_open, previous)
         on_ready(_base_url(listener))
-        _answer_requests(parts, listener, stop)
+        _answer_requests(parts, listener, stop, Manager(environment), [gold])
 
 
 def gold_loop(pool: ConnectionPool) -> Loop:
@@ -253,6 +275,7 @@ def _open(address: Address) -> None:
 def _own_bucket(data: Path) -> str:
     """See that the folder of the server in `data` is there, closed to others; return its URL."""
     bucket_folder(data).mkdir(mode=0o700, exist_ok=True)
+    hand_over(bucket_folder(data))
     bucket_folder(data).chmod(0o700)
     return bucket_url(data)
 
@@ -263,7 +286,9 @@ def _pool(database_url: str, limits: Limits) -> ConnectionPool:
     return pool
 
 
-def _answer_requests(parts: Parts, listener: socket.socket, stop: Stop) -> None:
+def _answer_requests(
+    parts: Parts, listener: socket.socket, stop: Stop, manager: Manager, loops: Sequence[Loop]
+) -> None:
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(parts, lambda: len(server.server_state.connections)),
@@ -282,7 +307,9 @@ def _answer_requests(parts: Parts, listener: socket.socket, stop: Stop) -> None:
         server.should_exit = True
 
     stop.then(end)
-    server.run(sockets=[listener])
+    with Vigil(manager, Address(*listener.getsockname()[:2]), loops, lambda: server.should_exit):
+        server.run(sockets=[listener])
+        manager.tell("STOPPING=1")
 
 
 def _base_url(listener: socket.socket) -> str:

@@ -76,17 +76,20 @@ class Traffic:
         )
         self._uploads = frozenset(uploads)
         self._monotonic = monotonic
-        self._routes: dict[int, str] = {}
+        self._routes: dict[int, list[str]] = {}
         self._lock = threading.Lock()
         self._taken: deque[Sums] = deque([self._sums()])
 
     def name(self, routes: Iterable[BaseRoute]) -> None:
-        """Learn the routes by the functions that answer them."""
-        self._routes |= {id(route.endpoint): route.path for route in routes if isinstance(route, Route)}
+        """Learn the routes by the functions that answer them, several of which may share one."""
+        for route in routes:
+            if isinstance(route, Route):
+                self._routes.setdefault(id(route.endpoint), []).append(route.path)
 
     def note(self, scope: Scope, status: int, seconds: float) -> None:
         """Count a request that was answered; one whose sender left before has status 0."""
-        route = self._routes.get(id(scope.get("endpoint")), OTHER)
+        routes = self._routes.get(id(scope.get("endpoint")), [OTHER])
+        route = scope["path"] if scope["path"] in routes else routes[0]
         method = scope["method"] if scope["method"] in METHODS else OTHER
         self._requests.labels(route, method, str(scope.get(REFUSED_AS, status or "none"))).inc()
         self._seconds.labels(route).observe(seconds)

@@ -27,6 +27,12 @@ class Authority:
 
     def context(self, begins: datetime = NOW - YEAR, ends: datetime = NOW + YEAR) -> ssl.SSLContext:
         """A server's side of TLS, with a certificate that is valid from one moment to another."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certificate(begins, ends))
+        return context
+
+    def certificate(self, begins: datetime = NOW - YEAR, ends: datetime = NOW + YEAR) -> Path:
+        """A file of a server's key and certificate, valid from one moment to another."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
         certificate = self._signed(name, key, begins, ends, is_authority=False)
@@ -37,9 +43,7 @@ class Authority:
             )
             + certificate.public_bytes(serialization.Encoding.PEM)
         )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(file)
-        return context
+        return file
 
     def _signed(
         self,

@@ -76,11 +76,12 @@ def a_machine(
     target: str = "multi-user.target",
     prepare: Callable[[Path], object] = lambda _tree: None,
     binds: Mapping[str, Path] | None = None,
+    is_alone: bool = False,
 ) -> Iterator[Machine]:
     """Boot a root to a target; `home` holds what it needs for as long as it runs.
 
     `prepare` may write to the tree before it is booted; `binds` shows folders of this machine read-only, by their paths
-    inside.
+    inside. `is_alone`: it has a loopback of its own, and no other network.
     """
     mounts = home / "memory"
     mounts.mkdir()
@@ -88,7 +89,7 @@ def a_machine(
     try:
         above = _overlay(tree, mounts)
         prepare(above)
-        command = _command(above, target, binds or {})
+        command = _command(above, target, binds or {}, is_alone=is_alone)
         with (home / "console").open("wb") as console:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
         try:
@@ -113,7 +114,7 @@ def _overlay(tree: Path, mounts: Path) -> Path:
     return above
 
 
-def _command(tree: Path, target: str, binds: Mapping[str, Path]) -> list[str]:
+def _command(tree: Path, target: str, binds: Mapping[str, Path], *, is_alone: bool) -> list[str]:
     return [
         *("setpriv", "--pdeathsig", "TERM"),
         "systemd-nspawn",
@@ -127,6 +128,7 @@ def _command(tree: Path, target: str, binds: Mapping[str, Path]) -> list[str]:
         # nspawn keeps clock calls from its guests; on a shop's machine the agent may read the clock's state.
         "--system-call-filter=adjtimex clock_adjtime",
         *(f"--bind-ro={source}:{inside}" for inside, source in binds.items()),
+        *(["--private-network"] if is_alone else []),
         "--boot",
         "--",
         f"--unit={target}",

@@ -144,7 +144,8 @@ class Shop:
 class Server:
     """`scout-server up` with one data directory, on one port for all its lives."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
+        self._options = options
         self.data = folder / "data"
         self.log = folder / "server.log"
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -156,7 +157,10 @@ class Server:
         """Start it and wait until it answers. Raises HouseFailed with the end of its log."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [PROGRAMS / "scout-server", "up", "--data", self.data, "--listen", f"127.0.0.1:{self.port}"],
+                [
+                    *(PROGRAMS / "scout-server", "up", "--data", self.data, "--listen", f"127.0.0.1:{self.port}"),
+                    *self._options,
+                ],
                 stdout=log,
                 stderr=log,
             )

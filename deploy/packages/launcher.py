@@ -1,7 +1,8 @@
-#!/usr/bin/python3 -IS
+#!/usr/bin/python3 -BIS
 """Starts @PROGRAM@ by Debian's own Python, with the libraries of /usr/lib/@PROGRAM@ and no others.
 
-Without -I and -S, somebody's PYTHONPATH or `pip install` would decide what the program runs on.
+Without -I and -S, somebody's PYTHONPATH or `pip install` would decide what the program runs on. -B: byte code is the
+package's to make, so that it is the package's to remove.
 """
 
 import importlib

@@ -47,8 +47,10 @@ def unpack(wheel: Path, folder: Path) -> None:
                 continue
             target = folder / place
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(archive.read(entry))
-            is_program = entry.external_attr >> 16 & 0o111
+            content = archive.read(entry)
+            target.write_bytes(content)
+            # Some wheels mark whatever they hold.
+            is_program = entry.external_attr >> 16 & 0o111 and content.startswith((b"#!", b"\x7fELF"))
             target.chmod(0o755 if is_program else 0o644)
 
 

@@ -37,7 +37,10 @@ BucketUrl = Annotated[
         show_default=False,
     ),
 ]
-Listen = Annotated[str, typer.Option(help="HOST:PORT to answer on; port 0 takes a free one.")]
+Listen = Annotated[
+    str,
+    typer.Option(help="HOST:PORT to answer on; port 0 takes a free one. Also: SCOUT_LISTEN.", envvar="SCOUT_LISTEN"),
+]
 Open = Annotated[
     bool,
     typer.Option("--open", help="Also take sales without a token from programs on this machine. For trying it out."),

@@ -60,7 +60,15 @@ def serve(
 
     with open_bucket(find_bucket(data, bucket, os.environ), os.environ) as opened, supervisor.Stop() as stop:
         supervisor.serve(
-            url, opened, secret, Address.parse(listen), previous=previous, is_open=is_open, on_ready=say, stop=stop
+            url,
+            opened,
+            secret,
+            Address.parse(listen),
+            previous=previous,
+            is_open=is_open,
+            on_ready=say,
+            stop=stop,
+            environment=os.environ,
         )
 
 

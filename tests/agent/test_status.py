@@ -165,11 +165,12 @@ def test_a_refused_config_hides_nothing_that_can_be_found(
 
 
 def test_a_missing_config_says_so(tmp_path: Path, clock: FakeClock) -> None:
-    """Before the first installation step is done."""
+    """Before the first installation step is done, this step is all there is to say."""
     status = seen(tmp_path / "none.toml", clock)
 
-    assert codes(status)[:2] == ["not_enrolled", "not_running"]
+    assert codes(status) == ["not_enrolled"]
     assert "does not exist" in status.broken[0].message
+    assert "scout-agent enrol" in status.broken[0].next_step
 
 
 def test_an_old_clock_and_an_expired_token(config: Path, clock: FakeClock) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -190,6 +191,7 @@ def running(
     previous: tokens.PreviousSecret | None = None,
     committer: Callable[[ConnectionPool, Limits, Callable[[], None]], Committer] = Committer,
     is_open: bool = False,
+    data: Path | None = None,
     monotonic: Callable[[], float] = time.monotonic,
     **changed_limits: Any,
 ) -> Iterator[Endpoints]:
@@ -206,7 +208,7 @@ def running(
         committer(pool, limits, lambda: commits.append(1)) as opened,
     ):
         parts = Parts(
-            pool, bucket, opened, secret, clock.now, load_day, wakes, wakes, limits, is_open, previous, monotonic
+            pool, bucket, opened, secret, clock.now, load_day, wakes, wakes, limits, is_open, previous, data, monotonic
         )
         application = create_app(parts)
         server = uvicorn.Server(

@@ -377,6 +377,19 @@ def test_what_is_accepted_is_what_was_missing_and_arrives_all_the_same(delivered
     assert [(gap.first_seq, gap.last_seq) for gap in left] == [(17, 18), (19, 20)]
 
 
+@pytest.mark.parametrize(("minutes", "missing"), [(59, 0), (61, 3)])
+def test_what_a_new_card_does_not_answer_for_is_missing(known: psycopg.Connection, minutes: int, missing: int) -> None:
+    """A device that calls home, and for an hour says nothing of an epoch that it had sales of, has them no more."""
+    fill(known, Tables(head=10, raw=tuple((seq, 0) for seq in range(1, 8)), unsettled=frozenset({8, 9, 10})))
+    known.execute("update scout_edge.heads set last_heard_at = now() - %s * interval '1 minute'", [minutes])
+    assert counted(known)[EPOCH].unsettled == 3, "a device that is silent still answers for them"
+    known.execute("insert into scout_edge.heartbeats values (%s, now(), '{}')", [DEVICE])
+
+    found = counted(known)[EPOCH]
+
+    assert (found.missing, found.unsettled) == (missing, 3 - missing)
+
+
 def test_a_shop_that_is_offline_every_weekend_is_no_news(known: psycopg.Connection) -> None:
     """Silent is who is silent for longer than allowed and than usual; a revoked device may be."""
     tokens.add_device(known, "pi-06")

@@ -1,6 +1,7 @@
 """`/metrics` and `/readyz`: true, cheap, and what docs/endpoints.md says."""
 
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,9 +23,9 @@ BATCH_URL = "/storage/v1/object/scout-ingest"
 
 
 @pytest.fixture
-def server(pool: ConnectionPool, bucket: FolderBucket) -> Iterator[Endpoints]:
-    """Run the endpoints."""
-    with running(pool, bucket) as endpoints:
+def server(pool: ConnectionPool, bucket: FolderBucket, tmp_path: Path) -> Iterator[Endpoints]:
+    """Run the endpoints, with a data directory as `up` has one."""
+    with running(pool, bucket, data=tmp_path) as endpoints:
         yield endpoints
 
 
@@ -60,6 +61,18 @@ def test_metrics_count_what_was_answered(server: Endpoints):
     assert requests["GET", "other", "404"] == 1
 
 
+def test_a_post_is_counted_under_the_path_that_it_came_by(server: Endpoints):
+    """Two paths lead to one endpoint, and a rule on either sees its own."""
+    paths, token = ("/ingest-transaction", "/functions/v1/ingest-transaction"), server.device()
+    for count, path in enumerate(paths, start=1):
+        for _ in range(count):
+            server.client.post(path, json={"transaction_id": "1"}, headers=bearer(token))
+
+    requests = scrape(server)["scout_server_requests_total"]
+
+    assert [requests.get(("POST", path, "200")) for path in paths] == [1, 2]
+
+
 def test_metrics_tell_how_the_fleet_stands(server: Endpoints, connection: psycopg.Connection):
     """Each state, the backlog, and what the server found out itself."""
     open_shops(connection, one_of_each())
@@ -67,6 +80,8 @@ def test_metrics_tell_how_the_fleet_stands(server: Endpoints, connection: psycop
     found = scrape(server)
 
     assert found["scout_server_devices"] == {(): 15}
+    # One was silent for days, one was never heard, one is revoked.
+    assert found["scout_server_devices_heard_last_hour"] == {(): 12}
     in_state = found["scout_server_devices_in_state"]
     assert {state for (state,) in in_state} == {condition.name for condition in CONDITIONS}
     assert min(in_state.values()) >= 1
@@ -98,6 +113,22 @@ def test_every_metric_is_documented_and_nothing_else_is(server: Endpoints):
     }
 
     assert listed == given
+
+
+def test_the_disk_of_the_data_directory_is_a_metric(server: Endpoints, tmp_path: Path):
+    """As the system has it, give or take what others write meanwhile."""
+    (free_bytes,) = scrape(server)["scout_server_disk_free_bytes"].values()
+
+    assert free_bytes == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.05)
+
+
+def test_a_server_without_a_data_directory_tells_of_no_disk(pool: ConnectionPool, bucket: FolderBucket):
+    """`serve` keeps nothing of its own; and a directory that is gone fails no scrape."""
+    with running(pool, bucket) as serve, running(pool, bucket, data=Path("/nowhere")) as up_without_disk:
+        given = [scrape(serve), scrape(up_without_disk)]
+
+    assert [len(found) > 10 for found in given] == [True, True]
+    assert [found.get("scout_server_disk_free_bytes") for found in given] == [None, None]
 
 
 @contextmanager

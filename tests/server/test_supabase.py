@@ -8,7 +8,6 @@ import json
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -16,8 +15,8 @@ import pytest
 from conftest import a_database, a_postgres
 from landing import land, record
 from programs import scout_server
+from projects import ROLES, STORAGE, make_project, owners
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
 from psycopg.types.json import Jsonb
 
 from server.database import open_pool
@@ -26,7 +25,6 @@ from server.etl import run_etl
 from server.gold import refresh
 from server.schema import migrate, plan
 
-ROLES, STORAGE = (Path(__file__).with_name(f"storage_{part}.sql").read_text() for part in ("roles", "schema"))
 PROBE = "insert into storage.objects (bucket_id, name, version, metadata, owner_id) values (%s, %s, %s, %s, %s)"
 NAME = "2026-01-20/pi-05/day.jsonl.gz"
 ISSUED_AT = 1_800_000_000
@@ -80,19 +78,6 @@ def project(migrated: psycopg.Connection) -> Iterator[psycopg.Connection]:
     """Lend the migrated project to one test; what that changes is rolled back."""
     with migrated.transaction(force_rollback=True):
         yield migrated
-
-
-def make_project(url: str) -> None:
-    """Give a database what Supabase gives to each."""
-    with psycopg.connect(url, autocommit=True) as superuser:
-        superuser.execute(STORAGE)
-        superuser.execute(f"grant create on database {superuser.info.dbname} to project_owner")
-        superuser.execute("grant create on schema public to project_owner")
-
-
-def owners(url: str) -> str:
-    """Return the URL by which the project's owner comes in."""
-    return make_conninfo(url, user="project_owner", password="of the tests")
 
 
 @contextmanager

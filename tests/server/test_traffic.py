@@ -47,7 +47,7 @@ def traffic(watch: Watch) -> Traffic:
 def note(traffic: Traffic, status: int, seconds: float = 0.01, times: int = 1, **scope: object) -> None:
     """Count an upload."""
     for _ in range(times):
-        traffic.note({"method": "POST", "endpoint": upload, **scope}, status, seconds)
+        traffic.note({"method": "POST", "path": "/upload", "endpoint": upload, **scope}, status, seconds)
 
 
 def test_success_is_what_arrived_of_all_uploads(traffic: Traffic):
@@ -56,7 +56,7 @@ def test_success_is_what_arrived_of_all_uploads(traffic: Traffic):
     note(traffic, 400, times=2, **{REFUSED_AS: "409"})
     note(traffic, 503)
     note(traffic, 0)
-    traffic.note({"method": "GET", "endpoint": page}, 500, 9.0)
+    traffic.note({"method": "GET", "path": "/page", "endpoint": page}, 500, 9.0)
 
     assert (traffic.recent().uploads, traffic.recent().success) == (10, 0.8)
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,7 +13,7 @@ import httpx
 import psycopg
 import pytest
 from endpoints import bearer
-from programs import DEADLINE_S, data_folder, scout_server, started, up
+from programs import CLEAN, DEADLINE_S, PROGRAM, data_folder, scout_server, started, up
 
 from server.embedded import dsn_of
 from server.errors import PostgresUnavailable
@@ -148,6 +149,19 @@ def test_it_stops_in_order_when_asked(data: Path, number: signal.Signals):
     with up(data) as server:
         assert server.end(number) == 0
     assert not (data / "postgres" / "postmaster.pid").exists()
+
+
+def test_a_command_that_comes_while_it_starts_waits_for_it(data: Path):
+    """From a folder that was only just made on, as an installation leaves it: no moment is too early."""
+    data.mkdir()
+    environment = CLEAN | {"SCOUT_DATA": str(data)}
+    early = subprocess.Popen([*PROGRAM, "tokens", "issue", "--name", "pi-05"], env=environment, stdout=subprocess.PIPE)
+    with up(data) as server, server.client() as client:
+        output, _ = early.communicate(timeout=DEADLINE_S)
+        answer = client.post(POST, content=b'{"a":1}', headers=bearer(output.decode().strip()))
+
+    assert early.returncode == 0
+    assert answer.status_code == 200
 
 
 def test_a_second_one_on_the_same_directory_says_who_holds_it(data: Path):

@@ -8,6 +8,7 @@ from installed import UNIT
 
 pytestmark = pytest.mark.analyze
 
+PROVISION = UNIT.with_name("scout-agent-provision.service")
 EXPOSURE_MAX = 1.5
 """Of 10, by systemd's own count. What remains is the network, which is the agent's trade."""
 
@@ -32,6 +33,17 @@ def test_the_unit_is_written_without_a_mistake(tmp_path: Path) -> None:
 
     assert (good.returncode, good.stdout, good.stderr) == (0, "", "")
     assert "WatchDogSec" in wrong.stderr
+
+
+def test_the_unit_that_provisions_is_written_without_a_mistake(tmp_path: Path) -> None:
+    """It runs as root for a minute of a device's life."""
+    copy = tmp_path / PROVISION.name
+    copy.write_text(PROVISION.read_text().replace("/usr/bin/scout-agent", "/bin/true"))
+    checked = _analyze("verify", copy)
+    exposed = _analyze("security", "--offline=true", "--threshold=26", copy)
+
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+    assert exposed.returncode == 0, exposed.stdout
 
 
 def test_the_unit_is_exposed_as_little_as_a_networked_service_can_be(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 -- Each seq is in exactly one class, the first of these that has it: bronze, line quarantine, retired, unsettled on
 -- the device (which may call what it lost unsettled too, where runs were merged to shorten its report), accepted as
 -- lost, lost by the device's own word, missing. So the counts add up to the head.
+-- A device answers for what it called unsettled for as long as it reports the epoch: it does so while its spool holds
+-- anything of it. Where it has called home for an hour without, its card is another one. Not at once: a spool that was
+-- moved aside is being salvaged meanwhile, and of two copies of a card each reports its own epochs.
 -- The held seqs are looked up per head: a filter on device_id reads that device's index entries only. They are
 -- counted as runs: what it costs follows the rows, never the heads that were claimed.
 create or replace function scout_bronze.seqs_in(seqs int8multirange) returns bigint
@@ -21,7 +24,7 @@ select
     scout_bronze.seqs_in(bronze.seqs * upto.seqs) as bronze,
     scout_bronze.seqs_in(quarantined.seqs * upto.seqs - bronze.seqs) as quarantined,
     scout_bronze.seqs_in(retired.seqs * upto.seqs - bronze.seqs - quarantined.seqs) as retired,
-    scout_bronze.seqs_in(not_held.seqs * (heads.unsettled - heads.lost)) as unsettled,
+    scout_bronze.seqs_in(not_held.seqs * (answered.seqs - heads.lost)) as unsettled,
     scout_bronze.seqs_in(nowhere.seqs * accepted.seqs) as accepted,
     scout_bronze.seqs_in(nowhere.seqs * heads.lost - accepted.seqs) as lost,
     scout_bronze.seqs_in(nowhere.seqs - heads.lost - accepted.seqs) as missing,
@@ -65,7 +68,17 @@ cross join lateral (
     select upto.seqs - bronze.seqs - quarantined.seqs - retired.seqs as seqs
 ) as not_held
 cross join lateral (
-    select not_held.seqs - (heads.unsettled - heads.lost) as seqs
+    select case
+        when exists (
+            select from scout_edge.heartbeats
+            where heartbeats.device_id = heads.device_id
+                and heartbeats.heard_at > heads.last_heard_at + interval '1 hour'
+        ) then '{}'::int8multirange
+        else heads.unsettled
+    end as seqs
+) as answered
+cross join lateral (
+    select not_held.seqs - (answered.seqs - heads.lost) as seqs
 ) as nowhere
 where heads.head >= 1;
 comment on view scout_bronze.custody is

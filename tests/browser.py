@@ -117,6 +117,10 @@ class Browser:
         found = self._cdp("Page.captureScreenshot", {"format": "png", "captureBeyondViewport": whole})
         path.write_bytes(base64.b64decode(found["data"]))
 
+    def pdf(self) -> bytes:
+        """What it prints, on the paper that the page asks for."""
+        return base64.b64decode(self._cdp("Page.printToPDF", {"preferCSSPageSize": True})["data"])
+
     def complaints(self) -> list[str]:
         """What the browser wrote to its console since this was last asked."""
         return [f"{entry['level']}: {entry['message']}" for entry in self._post("se/log", {"type": "browser"})]
