@@ -35,8 +35,9 @@ def provision(
 ) -> None:
     """Enrol this device by a file on its boot partition.
 
-    A service does so at each boot. The file holds a server and a code. Tries until the server answers, removes the file once the device is enrolled, and starts the agent. Exit status: 0
-    enrolled, or there is no such file; 2 the code was refused, or the file must be mended.
+    A service does so at each boot. The file holds a server and a code. Tries until the server answers, removes the file
+    once the device is enrolled, and starts the agent. Exit status: 0 enrolled, or there is no such file; 2 the code was
+    refused, or the file must be mended.
     """
     from agent.logs import set_up_logs  # noqa: PLC0415
     from agent.provisioning import CARDS  # noqa: PLC0415
