@@ -467,7 +467,7 @@ def test_remove_keeps_everything_and_a_reinstallation_goes_on(selling: Pi, shop:
 
 def test_a_purge_of_a_settled_device_leaves_nothing(selling: Pi) -> None:
     """Every sale was receipted: no spool, no key, no config, no backup."""
-    until(lambda: selling.status()["rows_accepted"] == 0, "everything is receipted", 150)
+    until_settled(selling)
     said = selling.run("apt-get purge --yes scout-agent").stdout
 
     assert "without a receipt" not in said
@@ -479,6 +479,16 @@ def test_a_purge_of_a_settled_device_leaves_nothing(selling: Pi) -> None:
     assert not selling.path("/var/lib/till").exists()
 
 
+def until_settled(pi: Pi) -> None:
+    """Wait until the server has receipted everything."""
+
+    def is_settled() -> bool:
+        seen = pi.status()
+        return seen["rows_settled"] != 0 and seen["rows_accepted"] == 0 == seen["rows_not_sent"]
+
+    until(is_settled, "everything is receipted", WITHIN_S)
+
+
 def kept_by_purge(pi: Pi) -> Path:
     """The one folder that a purge left."""
     (kept,) = pi.path("/var/backups/scout-agent").iterdir()
@@ -488,6 +498,7 @@ def kept_by_purge(pi: Pi) -> Path:
 @pytest.fixture
 def waiting(selling: Pi, shop: Shop) -> Iterator[Pi]:
     """Two sales wait, because the server is away."""
+    until_settled(selling)
     shop.server.kill()
     try:
         selling.sell(2, 3)
@@ -525,7 +536,7 @@ def test_a_purge_keeps_what_waits_and_says_how_to_deliver_it(waiting: Pi, shop: 
 @pytest.mark.parametrize("state", ["spool damaged", "python3 gone", "config gone", "set aside by damage"])
 def test_a_purge_that_cant_tell_keeps_everything(selling: Pi, state: str) -> None:
     """Although, here, the server has every sale."""
-    until(lambda: selling.status()["rows_accepted"] == 0, "everything is receipted", 150)
+    until_settled(selling)
     if state == "spool damaged":
         selling.run("systemctl stop scout-agent")
         selling.run(f"dd if=/dev/urandom of={SPOOL}/spool.db bs=4096 count=8 conv=notrunc")
