@@ -13,8 +13,9 @@ import psycopg
 import typer
 
 from server import audit as custody
+from server import fleet
 from server.commands.options import AsJson, Data, DatabaseUrl, Device
-from server.config import find_database
+from server.config import find_database, now
 
 RUNS_SHOWN_MAX = 20
 """Runs of one epoch on a terminal; --json has them all."""
@@ -44,6 +45,7 @@ def audit(
     """
     day = since.date() if since else None
     with psycopg.connect(find_database(data, database_url, os.environ), autocommit=True) as connection:
+        _refuse_unknown(connection, device)
         found = custody.audit(connection, device_id=device, since=day)
     problems = found.problems()
     if as_json:
@@ -67,6 +69,7 @@ def list_gaps(
 ) -> None:
     """List the runs of sales that nobody holds. The server asks for them again by itself."""
     with psycopg.connect(find_database(data, database_url, os.environ), autocommit=True) as connection:
+        _refuse_unknown(connection, device)
         gaps = custody.list_gaps(connection, device_id=device, accepted=everything)
     if as_json:
         typer.echo(json.dumps([asdict(gap) for gap in gaps], default=str))
@@ -103,6 +106,12 @@ def accept(
     with psycopg.connect(find_database(data, database_url, os.environ), autocommit=True) as connection:
         seqs = custody.accept_gap(connection, device, epoch, chosen, why.strip())
     typer.echo(f"accepted: {seqs:,} sales of {device} are lost")
+
+
+def _refuse_unknown(connection: psycopg.Connection, device: str | None) -> None:
+    """Raise Misconfigured for a name that is mistyped: of it nothing is missing, and that would look like good news."""
+    if device is not None:
+        fleet.device(connection, device, now())
 
 
 _COUNTS = ("head", "bronze", "quarantined", "retired", "unsettled", "accepted", "lost", "missing")

@@ -136,7 +136,8 @@ def discard(
     with open_pool(find_database(data, database_url, os.environ)) as pool:
         done = quarantine.discard(pool, numbers, why.strip())
     for number in numbers:
-        typer.echo(f"{number}: {'discarded' if number in done else 'unknown, or decided before'}")
+        unknown = "unknown, or decided before: 'scout-server quarantine list --all' shows which"
+        typer.echo(f"{number}: {'discarded' if number in done else unknown}")
     if len(done) < len(set(numbers)):
         raise typer.Exit(1)
 

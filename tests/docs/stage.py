@@ -32,6 +32,7 @@ from agent.status import status_of
 SOLD = 40
 SERVER_UNIT, AGENT_UNIT = "scout-server", "scout-agent"
 _PROGRAMS = Path(__file__).with_name("programs")
+_STAND_INS = Path(__file__).with_name("stand_ins")
 _PROMISED = {
     # What a reader copies from what was printed before: its name, and how it is found there.
     "CODE": r"^code for \S+: (\S+)$",
@@ -199,7 +200,7 @@ class Play:
 
     def _environment(self) -> dict[str, str]:
         mine = {
-            "PATH": f"{_PROGRAMS}:{PROGRAMS}:{os.environ['PATH']}",
+            "PATH": f"{_PROGRAMS}:{PROGRAMS}:{os.environ['PATH']}:{_STAND_INS}",
             "SCOUT_DATA": str(self.house.server.data),
             "SCOUT_AGENT_CONFIG": str(self.shop.config),
             "SCOUT_WARM": str(self.house.programs),

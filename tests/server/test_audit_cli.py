@@ -90,3 +90,15 @@ def test_status_names_silent_devices_and_alarms(told: psycopg.Connection, databa
     assert "silent: pi-06" in shown.stdout
     assert f"alarm: {DEVICE} head_jumped: why" in shown.stdout
     assert {device["device_id"]: device["is_silent"] for device in devices} == {DEVICE: False, "pi-06": True}
+
+
+@pytest.mark.usefixtures("told")
+@pytest.mark.parametrize("command", [("audit",), ("gaps", "list")])
+def test_a_mistyped_device_is_not_called_clean(database_url: str, command: tuple[str, ...]) -> None:
+    """Of a device that nobody knows nothing is missing; that must not look like good news."""
+    known = scout_server(*command, "--database-url", database_url, "--device", "pi-06")
+    mistyped = scout_server(*command, "--database-url", database_url, "--device", "pi-6")
+
+    assert "is not known" not in known.stderr
+    assert (mistyped.returncode, mistyped.stdout) == (1, "")
+    assert "device 'pi-6' is not known here" in mistyped.stderr
