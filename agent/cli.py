@@ -67,12 +67,14 @@ def main() -> None:
     """Run a command; print a problem as one sentence instead of a traceback."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
-        result = app(standalone_mode=False)
+        result = app(prog_name="scout-agent", standalone_mode=False)
     except typer.TyperException as error:
         message = str(error)
         # Without a command, the message is the help itself.
         is_help = message.startswith("Usage:")
-        sentence = message if is_help else f"scout-agent: {message} (scout-agent --help lists what there is)"
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "scout-agent"
+        sentence = message if is_help else f"scout-agent: {message} ({command} --help says what it takes)"
         typer.echo(sentence, err=True)
         sys.exit(EXIT_USAGE)
     except typer.Abort:

@@ -33,6 +33,7 @@ from server.traffic import Traffic
 
 log = structlog.get_logger()
 
+HOUR_S = 3600.0
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -127,7 +128,9 @@ def _of_devices(standings: list[Standing]) -> Iterator[Metric]:
         in_state.add_metric([condition.name], counts[condition.name])
     serving = [one.device for one in standings if not one.device.revoked_at]
     oldest_s = max((device.oldest_s for device in serving if device.oldest_s is not None), default=0)
+    heard = sum(1 for device in serving if device.silent_s is not None and device.silent_s < HOUR_S)
     yield _gauge("devices", "Devices that are known.", len(standings))
+    yield _gauge("devices_heard_last_hour", "Devices that called home within the last hour.", heard)
     yield in_state
     waiting, set_aside = sum(d.waiting_rows or 0 for d in serving), sum(d.set_aside_rows or 0 for d in serving)
     yield _gauge("devices_waiting_rows", "Sales on the devices, as reported last.", waiting)

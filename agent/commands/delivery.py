@@ -43,7 +43,7 @@ def pause(
     """Upload nothing for a while. Sales are still taken, the agent still calls home; it survives a reboot."""
     for_s = duration_s(duration)
     if for_s is None or not 0.0 < for_s <= PAUSE_MAX_S:
-        raise typer.BadParameter("must be such as 90s, 30m or 2h, and at most 24h", param_hint="--for")
+        raise typer.BadParameter(f"--for {duration}: it must be such as 90s, 30m or 2h, and at most 24h")
     loaded = load(config)
     typer.echo(f"Uploads pause for {duration}. {give(loaded, PauseOrder(for_s))}")
 

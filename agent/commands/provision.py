@@ -12,7 +12,12 @@ from agent.commands.options import ConfigOption, path_of
 REFUSED = 2
 
 EXAMPLES = """\b
-Example of a scout-agent.toml:
+Examples:
+  scout-agent provision                      by the file on the boot partition
+  scout-agent provision ./scout-agent.toml   by another one
+
+\b
+A scout-agent.toml:
   server = "https://sales.example.com"
   code = "CODE"
   [local_http]
@@ -28,10 +33,11 @@ def provision(
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Enrol this device by a file with a server and a code; the service does so at each boot.
+    """Enrol this device by a file on its boot partition.
 
-    Tries until the server answers, removes the file once the device is enrolled, and starts the agent. Exit status: 0
-    enrolled, or there is no such file; 2 the code was refused, or the file must be mended.
+    A service does so at each boot. The file holds a server and a code. Tries until the server answers, removes the file
+    once the device is enrolled, and starts the agent. Exit status: 0 enrolled, or there is no such file; 2 the code was
+    refused, or the file must be mended.
     """
     from agent.logs import set_up_logs  # noqa: PLC0415
     from agent.provisioning import CARDS  # noqa: PLC0415

@@ -41,10 +41,8 @@ def load(
     if date and (watch or sweep):
         raise typer.BadParameter("--date loads one day and ends: leave --watch and --sweep out.")
     day = date.date() if date else None
-    with (
-        open_bucket(find_bucket(data, bucket, os.environ), os.environ) as opened,
-        open_pool(find_database(data, database_url, os.environ)) as pool,
-    ):
+    url = find_database(data, database_url, os.environ)  # first: a wrong --data has no bucket, either
+    with open_bucket(find_bucket(data, bucket, os.environ), os.environ) as opened, open_pool(url) as pool:
         if watch:
             step = Loading(pool, opened, lambda: None).step
             repeat(Loop("loader", lambda: say_loaded(step(), as_json, quiet=True), supervisor.LOADER_INTERVAL_S))
@@ -75,9 +73,10 @@ def import_(
     and to break off: what came before, or another way, is known. Says what is missing, damaged or refused, with exit
     status 1, and takes the rest.
     """
+    url = find_database(data, database_url, os.environ)
     with (
         open_bucket(find_bucket(data, bucket, os.environ), os.environ) as opened,
-        open_pool(find_database(data, database_url, os.environ)) as pool,
+        open_pool(url) as pool,
         progress_bar("importing") as progress,
     ):
         imported = importing.import_paths(

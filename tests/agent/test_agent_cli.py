@@ -138,3 +138,20 @@ except SystemExit:
 
     assert "agent.cli" in loaded
     assert [name for name in never if name in loaded] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("status", "--foo"), "scout-agent status --help"),
+        (("spool", "foo"), "scout-agent spool --help"),
+        (("pause", "--for", "x"), "--for x: it must be such as 90s, 30m or 2h, and at most 24h"),
+    ],
+)
+def test_wrong_usage_says_what_would_be_right(words: tuple[str, ...], told: str) -> None:
+    """In one line, with the command whose help has examples."""
+    done = scout_agent(*words)
+
+    assert done.returncode == 64
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == 1

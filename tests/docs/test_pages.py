@@ -20,8 +20,6 @@ from server.cli import app as server_app
 LINES_MAX = 150
 LONG = {"docs/gold.md"}  # made by `make gold-catalogue`
 ROOTS = "agent|server|wire|tests|docs|deploy|systemd|bench|requirements"
-TO_COME = {("deploy", part) for part in ("ansible", "pi", "server")}
-"""Parts that are built at the same time."""
 PROGRAMS = {"scout-agent": typer.main.get_command(agent_app), "scout-server": typer.main.get_command(server_app)}
 
 
@@ -93,9 +91,6 @@ def test_every_link_leads_somewhere() -> None:
                 continue
             path, _, anchor = unquote(href).partition("#")
             target = (CHECKOUT / page.name).parent.joinpath(path).resolve() if path else CHECKOUT / page.name
-            if target.relative_to(CHECKOUT).parts[:2] in TO_COME:
-                assert not target.exists(), f"{target} has come: take it out of TO_COME"
-                continue
             assert target.exists(), f"{page.name} links to {href}, which is not there"
             name = str(target.relative_to(CHECKOUT))
             assert not anchor or anchor in set(headings(every[name])), f"{page.name}: {name} has no heading #{anchor}"

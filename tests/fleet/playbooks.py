@@ -20,6 +20,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 FOLDER = CHECKOUT / "deploy" / "ansible"
 RUN_S = 600
 WAVES = [1, "100%"]
+SPARE = 9
+"""A port of loopback where nobody answers."""
 _RECAP = re.compile(r"^(\S+)\s+: (ok=.*)$", re.MULTILINE)
 
 
@@ -107,8 +109,9 @@ class Operator:
             "ansible_ssh_common_args": "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null",
         }
         office = {"ansible_connection": "local", "ansible_become": False, "ansible_python_interpreter": sys.executable}
+        closed = {"ansible_host": "127.0.0.1", "ansible_port": SPARE}
         return {
-            "back_office": {"hosts": {"office": office}},
+            "back_office": {"hosts": {"office": office, "closed": closed}},
             "scout_agents": {
                 "vars": reach | {f"scout_agent_{name}": value for name, value in fleet.items()},
                 "hosts": {shop.name: {"ansible_port": shop.port} for shop in self.shops},

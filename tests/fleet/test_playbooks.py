@@ -5,14 +5,12 @@ from dataclasses import dataclass
 
 import pytest
 from agent_kit import sale, until
-from playbooks import Operator, Outcome
+from playbooks import SPARE, Operator, Outcome
 from shops import ShopMachine
 
 pytestmark = [pytest.mark.fleet, pytest.mark.root, pytest.mark.timeout(2400)]
 
 NUMBERS = itertools.count(1)
-SPARE = 9
-"""A port of loopback where nobody answers."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +171,15 @@ def test_a_broken_version_stops_after_the_first_device(fleet: Operator, version:
     assert back.exit_status == 0, back.output[-3000:]
     assert _versions(fleet) == ["0.1.0"] * 4
     _sell_everywhere(fleet)
+
+
+def test_without_a_back_office_nothing_is_done(fleet: Operator) -> None:
+    """Nobody could judge it."""
+    outcome = fleet.play("upgrade.yml", version="0.2.0", back_office="closed")
+
+    assert outcome.exit_status == 2
+    assert "closed doesn't answer" in outcome.output
+    assert _versions(fleet) == ["0.1.0"] * 4
 
 
 def test_who_is_revoked_is_not_let_in_again(fleet: Operator) -> None:

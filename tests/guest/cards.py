@@ -34,7 +34,7 @@ def installed_card(suite: str, home: Path) -> Installed:
     with Guest(kernel, card) as guest:
         boot_s = guest.power_on()
         before_s = monotonic()
-        said = guest.run(f"apt-get install --yes /root/{deb.name}", timeout_s=300)
+        said = guest.run(f"apt-get install --yes /root/{deb.name}", timeout_s=900)
         install_s = monotonic() - before_s
         guest.power_off()
     return Installed(suite, kernel, card, boot_s, install_s, said.text)

@@ -11,7 +11,7 @@ from house import Server
 from running_server import a_code
 
 DEVICE = "pi-05"
-DRAINED_S = 180.0
+DRAINED_S = 300.0
 
 QUICK = """
 [local_http]
@@ -41,11 +41,15 @@ class Arrived:
         return {name for name, times in self.times.items() if times > 1}
 
 
-def enrolled(guest: Guest, server: Server, sections: str = QUICK) -> Said:
-    """Enrol as the back office says, then hurry the agent up."""
-    said = guest.run(f"scout-agent enrol --server {address_of(server)} --code {a_code(server, DEVICE)}")
-    guest.run(f"cat >> /etc/scout-agent/config.toml <<'END'\n{sections}\nEND\nsystemctl restart scout-agent")
-    return said
+def enrol(guest: Guest, server: Server) -> Said:
+    """Type what the back office says."""
+    return guest.run(f"scout-agent enrol --server {address_of(server)} --code {a_code(server, DEVICE)}")
+
+
+def enrol_in_a_hurry(guest: Guest, server: Server) -> None:
+    """Enrol, then hurry the agent up."""
+    enrol(guest, server)
+    guest.run(f"cat >> /etc/scout-agent/config.toml <<'END'\n{QUICK}\nEND\nsystemctl restart scout-agent")
 
 
 def address_of(server: Server) -> str:

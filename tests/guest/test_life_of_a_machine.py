@@ -1,7 +1,7 @@
 """A shop's machine as it is: set up offline and without a screen, with a wrong clock, a bad line, little memory."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -10,14 +10,25 @@ from agent_kit import until
 from cards import Installed
 from emulated import Guest, boot_partition_file, quoted, write_boot_partition
 from house import Server
-from pi import DEVICE, QUICK, address_of, arrived, enrolled, wait_until_arrived, wait_until_drained
+from pi import (
+    DEVICE,
+    QUICK,
+    address_of,
+    arrived,
+    enrol,
+    enrol_in_a_hurry,
+    status,
+    wait_until_arrived,
+    wait_until_drained,
+)
 from running_server import a_code
 
-pytestmark = [pytest.mark.guest, pytest.mark.root, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.guest, pytest.mark.root, pytest.mark.timeout(3600)]
 
-ENROLLED_S = 120.0
+ENROLLED_S = 300.0
 MEMORY_BYTES_MAX = 64 * 1024 * 1024
-CLOCK_ERROR_S_MAX = 60.0
+CLOCK_ERROR_MAX = timedelta(minutes=1)
+SILVER_S = 60.0
 NAMES = [f"sale-{number}" for number in range(50)]
 SALES = [json.dumps({"transaction_id": name, "store_id": "102", "peso_value": 150.5}) for name in NAMES]
 
@@ -27,18 +38,24 @@ def _resident_bytes(guest: Guest) -> int:
     return int(said.text.split()[1]) * 1024
 
 
-def test_it_is_installed_without_a_network_and_waits_to_be_enrolled(
-    installed: Installed, guest: Guest, capsys: pytest.CaptureFixture[str]
+def test_three_commands_lead_from_a_blank_card_to_a_delivered_sale(
+    installed: Installed, guest: Guest, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """There is no index, so apt could have got nothing from elsewhere; nothing failed, and nothing runs yet."""
+    """Installed from its file alone, for there is no index; nothing failed; enrolling starts it; a boot starts it."""
+    guest.power_on()
+    before = guest.run("systemctl is-system-running; systemctl is-active scout-agent", check=False).text.split()
+    index = guest.run("ls /var/lib/apt/lists | grep -c Packages", check=False).text
+    enrol(guest, server)
+    said = guest.run(f"echo {quoted(SALES[0])} | scout-agent add -")
+    wait_until_arrived(guest, server, {NAMES[0]})
+    wait_until_drained(guest)
     with capsys.disabled():
         print(f"\n{installed.suite}: booted in {installed.boot_s:.0f} s, installed in {installed.install_s:.0f} s")
-    guest.power_on()
 
-    assert guest.run("ls /var/lib/apt/lists | grep -c Packages", check=False).text == "0"
-    assert guest.run("systemctl is-system-running").text == "running"
-    assert guest.run("systemctl is-enabled scout-agent").text == "enabled"
-    assert guest.run("systemctl is-active scout-agent", check=False).text == "inactive"
+    assert (index, before) == ("0", ["running", "inactive"])
+    assert said.text == "1 sales stored"
+    assert status(guest)["rows_settled"] == 1
+    assert guest.run("systemctl is-active scout-agent; systemctl is-enabled scout-agent").text == "active\nenabled"
 
 
 def test_a_wrong_clock_a_lossy_line_and_little_memory_keep_nothing_back(
@@ -48,9 +65,9 @@ def test_a_wrong_clock_a_lossy_line_and_little_memory_keep_nothing_back(
     guest.power_on()
     guest.run("date --set 2019-01-01")
     guest.run("tc qdisc add dev eth0 root netem loss 20% delay 50ms")
-    enrolled(guest, server)
+    enrol_in_a_hurry(guest, server)
     guest.run(f"systemctl set-property --runtime scout-agent MemoryMax={MEMORY_BYTES_MAX}")
-    idle = _resident_bytes(guest)
+    idle, before = _resident_bytes(guest), _now()
     _drop(guest)
     wait_until_arrived(guest, server, set(NAMES))
     wait_until_drained(guest)
@@ -64,7 +81,7 @@ def test_a_wrong_clock_a_lossy_line_and_little_memory_keep_nothing_back(
     assert clock.year == 2019
     assert restarts == "0"
     assert arrived(server).times.total() == len(SALES)
-    assert _clock_error_s(server) < CLOCK_ERROR_S_MAX
+    until(lambda: _taken_since(server, before) == len(SALES), "silver has the true time of each", SILVER_S)
 
 
 def test_a_file_on_the_boot_partition_enrols_it_though_the_power_goes_meanwhile(
@@ -101,11 +118,16 @@ def _drop(guest: Guest) -> None:
     guest.run(f"cd /var/lib/till/sales; printf '%s\\n' {lines} > day.tmp; mv day.tmp day.jsonl")
 
 
-def _clock_error_s(server: Server) -> float:
-    """How far silver's idea of when the sales were taken is from now, at most."""
+def _now() -> datetime:
+    return datetime.now(UTC)  # noqa: TID251  (the guest's clock against the true one)
+
+
+def _taken_since(server: Server, before: datetime) -> int:
+    """How many sales were taken between then and now, by silver's times."""
     with psycopg.connect(server.command("dsn"), autocommit=True) as connection:
         row = connection.execute(
-            "select extract(epoch from max(abs(clock_timestamp() - captured_at)))::float from scout.silver_transactions"
+            "select count(*)::int from scout.silver_transactions where captured_at between %s and %s",
+            [before - CLOCK_ERROR_MAX, _now() + CLOCK_ERROR_MAX],
         ).fetchone()
     assert row
-    return float(row[0])
+    return int(row[0])

@@ -10,7 +10,7 @@ from agent_kit import until
 from cards import Installed
 from emulated import Guest
 from house import Server, stop
-from pi import arrived, enrolled, wait_until_arrived, wait_until_drained
+from pi import arrived, enrol_in_a_hurry, wait_until_arrived, wait_until_drained
 
 pytestmark = [pytest.mark.guest, pytest.mark.root, pytest.mark.timeout(3600)]
 
@@ -20,7 +20,7 @@ WAYS = ("folder", "add", "local_http")
 POSTS = (20, 400)
 """A life is cut when so many sales more were posted, at random between these."""
 
-SLOW_S = 120.0
+SLOW_S = 300.0
 
 
 def _sell_until(guest: Guest, acknowledged: Acknowledged, life: int, posts: int, ways: Collection[str] = WAYS) -> None:
@@ -45,7 +45,7 @@ def test_no_cut_loses_or_doubles_what_was_acknowledged(
     """By folder, by command and by post; every other life without a server, so that the spool alone has the sales."""
     rng = random.Random(SEED)
     boots_s = [guest.power_on()]
-    enrolled(guest, server)
+    enrol_in_a_hurry(guest, server)
     for life in range(CUTS):
         is_online = bool(life % 2)
         if not is_online:
@@ -79,7 +79,7 @@ def test_the_same_cut_is_seen_to_lose_where_the_spool_does_not_flush(
 ) -> None:
     """Else the test above would see nothing."""
     guest.power_on()
-    enrolled(guest, server)
+    enrol_in_a_hurry(guest, server)
     schema = "/usr/lib/scout-agent/lib/agent/schema.py"
     guest.run(f"sed -i 's/synchronous = full/synchronous = off/' {schema}; grep 'synchronous = off' {schema}")
     guest.run("systemctl restart scout-agent; sync")

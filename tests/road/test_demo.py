@@ -4,6 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from likeness import unlike
+from pages import pages
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -17,3 +20,7 @@ def test_the_demo_ends_well_and_leaves_nothing_behind() -> None:
     assert ran.stdout.count("5,001") >= 7
     assert ran.stdout.count("167,438.16") >= 7
     assert not list(CHECKOUT.glob(".road-*"))
+    (readme,) = (page for page in pages() if page.name == "README.md")
+    (shown,) = (block.text for block in readme.blocks if "┃ hop" in block.text)
+    printed = ran.stdout[ran.stdout.index("┏") :]
+    assert not (said := unlike(f"…\n{shown}", printed)), f"the README shows it otherwise: {said}"

@@ -63,6 +63,8 @@ def test_wrong_usage_exits_64(arguments: str):
     [
         ("etl", "--database-url"),
         ("dsn --data /nowhere", "scout-server up"),
+        ("load --data /nowhere", "is not a data directory"),
+        ("import x --data /nowhere", "is not a data directory"),
         ("up --data /tmp/scout-never-made --listen nonsense", "HOST:PORT"),
         ("tokens issue --name pi-05 --database-url postgresql://x", "SUPABASE_JWT_SECRET"),
         ("load --database-url postgresql://x --bucket ftp://x", "file:///FOLDER, s3://"),

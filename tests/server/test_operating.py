@@ -80,6 +80,8 @@ def test_metrics_tell_how_the_fleet_stands(server: Endpoints, connection: psycop
     found = scrape(server)
 
     assert found["scout_server_devices"] == {(): 15}
+    # One was silent for days, one was never heard, one is revoked.
+    assert found["scout_server_devices_heard_last_hour"] == {(): 12}
     in_state = found["scout_server_devices_in_state"]
     assert {state for (state,) in in_state} == {condition.name for condition in CONDITIONS}
     assert min(in_state.values()) >= 1

@@ -38,6 +38,14 @@ def test_the_rules_are_sound_and_pass_their_own_tests(program: str) -> None:
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
+def test_the_example_configs_are_sound() -> None:
+    """Both, as they are; that their files are there is for the machine that they are copied to."""
+    for config in ("prometheus.yml", "prometheus-device.yml"):
+        checked = promtool("check", "config", "--syntax-only", config)
+
+        assert checked.returncode == 0, checked.stderr
+
+
 @pytest.mark.parametrize(("program", "alert"), ALERTS)
 def test_a_rule_that_never_or_always_fires_fails_its_tests(tmp_path: Path, program: str, alert: str) -> None:
     """So does one that waits for less or for longer than it should: the tests see what they are for."""
@@ -94,7 +102,7 @@ def a_prometheus(folder: Path, nginx: Nginx, authority: Authority, token_file: P
     """Run it with the example's config, made hasty, on the proxy's address and with an authority of the test's."""
     folder.mkdir()
     config = read("prometheus.yml")
-    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    config["global"] = {"scrape_interval": "2s", "scrape_timeout": "2s", "evaluation_interval": "1s"}
     (job,) = config["scrape_configs"]
     job["static_configs"] = [{"targets": [f"{NAME}:{nginx.port}"]}]
     job["authorization"]["credentials_file"] = str(token_file)
@@ -171,9 +179,10 @@ def test_a_real_prometheus_scrapes_through_the_proxy_and_alerts(
         until(lambda: (prometheus.value(scrapes) or 0.0) > scraped + 2, prometheus)
         after_revocation = prometheus.value('up{job="scout-server"}')
 
+        until(lambda: "ScoutServerDown" not in prometheus.firing(), prometheus)
         stop([server.process])
         until(lambda: "ScoutServerDown" in prometheus.firing(), prometheus)
 
-    assert {"ScoutSalesRefused", "ScoutServerDown"}.isdisjoint(at_first)
+    assert "ScoutSalesRefused" not in at_first
     assert said["description"].startswith("1 lines or files")
     assert after_revocation == 1.0

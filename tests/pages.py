@@ -18,7 +18,7 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[1]
 _PATTERNS = ("README.md", "CONTRIBUTING.md", "docs/**/*.md", "systemd/README.md", "deploy/**/README.md")
 _DIRECTION = re.compile(r"<!-- (on|now|house): (.+?) -->", re.DOTALL)
 _MARKDOWN = MarkdownIt("commonmark").enable("table")
