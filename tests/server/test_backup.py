@@ -231,6 +231,15 @@ def test_only_new_objects_are_copied_and_old_dumps_go_but_no_object(warehouse: W
     assert objects(FolderBucket(warehouse.folder / "bucket")) == objects(warehouse.bucket)
 
 
+def test_a_clock_that_went_back_costs_the_newest_backup_nothing(warehouse: Warehouse) -> None:
+    """By its name it is the oldest, and it is not the one that goes."""
+    warehouse.back_up(days=5)
+    warehouse.back_up(days=6)
+    made = warehouse.back_up(days=0, keep=1)
+
+    assert sorted(path.stem for path in warehouse.folder.glob("2*.json")) == [made.name]
+
+
 def test_an_object_that_somebody_replaced_is_counted_and_the_first_is_kept(warehouse: Warehouse) -> None:
     """The copy of what the ledger knows is not lost by what somebody does to the bucket."""
     key = f"{DAY}/pi-06/1.jsonl"
