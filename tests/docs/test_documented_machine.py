@@ -24,6 +24,7 @@ PAGES = [page for page in pages() if any(block.place == "machine" and not block.
 PROGRAMS = ("scout-agent", "scout-server")
 SERVER = "http://127.0.0.1:8700"
 MORE = ("passwd", "sudo", "systemd-timesyncd")
+STARTS = re.compile(r"apt install \./scout-server|systemctl (re)?start scout-server$")
 WITHIN_S = 90.0
 
 
@@ -103,13 +104,13 @@ def _type(machine: Machine, block: Block) -> None:
     for line in script.replace("\\\n", " ").splitlines():
         done = _run(machine, line)
         assert done.returncode == block.exit_status, f"{block}: {line}\n{done.stdout}"
-        if "install" in line and "scout-server" in line:
+        if STARTS.search(line):
             _wait_for_server(machine)
     assert not block.shown or not (said := unlike(block.shown, done.stdout)), f"{block}: {said}"
 
 
 def _run(machine: Machine, line: str) -> subprocess.CompletedProcess[str]:
-    enter = ["nsenter", "--target", str(machine.leader), "--all", "--wd=/root", "--"]
+    enter = ["nsenter", "--target", str(machine.leader), "--all", "--wd", "--"]
     return subprocess.run(
         [*enter, "sh", "-euc", f"exec 2>&1; cd /root; {line}"],
         env=VARIABLES,
