@@ -1,6 +1,6 @@
 """The config that an enrolment writes: what is known, and beside it, as comments, the keys that are worth knowing.
 
-May be relied on: what is given is in the text as given; a device without a way in for its sales gets the usual folder.
+May be relied on: what is given is in the text as given, laid over what a config has otherwise: the usual folder too.
 """
 
 import json
@@ -39,8 +39,7 @@ def first_config(device_id: str, server: str, spool_folder: str, given: Sections
     sections["device"] = {"id": device_id}
     sections["server"] = {"base_url": server} | sections.get("server", {})
     sections["spool"] = {"directory": spool_folder} | sections.get("spool", {})
-    if not sections.keys() & {"folder", "tail", "local_http"}:
-        sections["folder"] = {"path": TILL_FOLDER}
+    sections["folder"] = {"path": TILL_FOLDER} | sections.get("folder", {})
     names = [*_WORTH_KNOWING, *(name for name in sections if name not in _WORTH_KNOWING)]
     texts = ("\n".join(_section(name, sections.get(name, {}))) for name in names)
     return "\n".join([_HEAD, *(f"{text}\n" for text in texts if text)])

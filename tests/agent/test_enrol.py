@@ -250,7 +250,7 @@ def test_what_is_written_shows_the_keys_worth_knowing_and_each_example_is_good(t
     with_examples = configuration.read(re.sub(r"^# (?=\[|[a-z_]+ = )", "", text, flags=re.MULTILINE), tmp_path / "a")
 
     assert len(examples) > 5
-    assert (written.server.api_key, written.upload.rate_kbit_max, written.folder.path) == ('a"b', 64, "")
+    assert (written.server.api_key, written.upload.rate_kbit_max, written.folder.path) == ('a"b', 64, TILL_FOLDER)
     assert (with_examples.folder.path, with_examples.upload.rate_kbit_max) == (TILL_FOLDER, 64)
 
 

@@ -9,6 +9,7 @@ from office import CODE, Office
 
 from agent import config as configuration
 from agent.errors import Misconfigured
+from agent.first_config import TILL_FOLDER
 from agent.provisioning import WAIT_MAX_S, provision, read_card
 from agent.transport import client_of
 
@@ -58,7 +59,7 @@ def test_a_good_file_enrols_starts_the_agent_and_is_gone(device: Device, office:
 
     config = configuration.load(device.config_file)
     told = device.told.read_text()
-    assert (config.device.id, config.local_http.listen, config.folder.path) == (DEVICE, "127.0.0.1:0", "")
+    assert (config.device.id, config.local_http.listen, config.folder.path) == (DEVICE, "127.0.0.1:0", TILL_FOLDER)
     assert device.started == [device.config_file]
     assert not device.card.exists()
     assert DEVICE in told
