@@ -158,17 +158,16 @@ def back_up(
         raise BackupHeld(f"there is a backup {name} already: is the clock right?")
     kept_secrets = _keep_secrets(source, folder)
     moment, dump = _dump(source, folder.path / f"{name}.dump", partial(progress, "bytes dumped"))
-    objects = (
-        copy_objects(source.bucket, folder.bucket, folder.list, partial(progress, "objects looked at"))
-        if source.bucket
-        else None
-    )
+    objects = None
+    if source.bucket:
+        objects = copy_objects(source.bucket, folder.bucket, folder.list, partial(progress, "objects looked at"))
     listed = stored_file(folder.list, folder.list.stat().st_size) if objects else None
-    manifest = Manifest(
-        FORMAT, now, program, replace(moment, snapshot=""), dump, objects, listed, kept_secrets
-    )  # fmt: skip
+    moment = replace(moment, snapshot="")
+    manifest = Manifest(FORMAT, now, program, moment, dump, objects, listed, kept_secrets)
     write_safely(folder.path / f"{name}.json", msgspec.json.format(msgspec.json.encode(manifest)), 0o600)
-    for old in folder.names()[keep:] if keep else []:
+    # Not this one, though a clock that went back makes it look old.
+    others = [other for other in folder.names() if other != name]
+    for old in others[keep - 1 :] if keep else []:
         folder.forget(old)
     return manifest
 

@@ -61,6 +61,8 @@ class Objects:
 def copy_objects(bucket: Bucket, folder: Path, list_path: Path, progress: Callable[[int], None]) -> Objects:
     """Copy the objects that are not in `folder` yet, and list them. Raises BucketFault, and OSError of the disk."""
     bucket.check()  # one that is away must not look empty
+    folder.mkdir(exist_ok=True)
+    hand_over(folder)
     copies = FolderBucket(folder)
     seen = 0
     tally: Counter[str] = Counter()

@@ -13,7 +13,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -36,7 +36,11 @@ _LEDGER_SCHEMA = "supabase_migrations"
 LOCK_WAIT_MS = 300_000
 """For a table that somebody rewrites just now, as a migration may."""
 
-_ERROR = re.compile(r'pg_\w+: error: (COPY failed for table "[^"]*"|.*)')
+_SETS_TIMEOUT = 17
+_TIMEOUT_SETTING = b"SET transaction_timeout = "
+"""At the head of what pg_restore writes from that version on; no older server knows it."""
+
+_ERROR = re.compile(r'pg_\w+: error: (COPY failed for table "[^"]*"|.*)|ERROR:  [0-9A-Z]{5}')
 
 _QUERIES = named_queries("backup")
 
@@ -110,11 +114,8 @@ def restore(url: str, dump: Path, moment: Moment, environment: Mapping[str, str]
         roles = _make_missing(connection, moment.roles)
         major = max(moment.postgres, _server_major(connection))
         program = find_program("pg_restore", major, url, environment)
-        words = ["--single-transaction", "--no-owner", str(dump)]
-        command, variables = _command(program, url, words, environment)
-        done = subprocess.run(command, env=variables, capture_output=True, check=False)
-        if done.returncode:
-            raise DumpFailed(f"the dump could not be restored, and the database is as it was: {_words(done.stderr)}")
+        fill = _fill_older if _major(program) >= _SETS_TIMEOUT > _server_major(connection) else _fill
+        fill(program, url, dump, environment)
         rows = {name: count for name, count in _rows(connection).items() if name in moment.rows}
         if rows != moment.rows:
             raise DumpFailed(f"the restored database holds {rows}, and the dump was made of {moment.rows}.")
@@ -146,6 +147,45 @@ def find_program(name: str, major: int, url: str, environment: Mapping[str, str]
             "a newer one, or set SCOUT_POSTGRES_BIN to the folder that holds it."
         )
     return min(fitting, key=lambda found: found[0])[1]
+
+
+def _fill(program: Path, url: str, dump: Path, environment: Mapping[str, str]) -> None:
+    words = ["--single-transaction", "--no-owner", str(dump)]
+    command, variables = _command(program, url, words, environment)
+    done = subprocess.run(command, env=variables, capture_output=True, check=False)
+    _refuse_failed(done.returncode, done.stderr)
+
+
+def _fill_older(program: Path, url: str, dump: Path, environment: Mapping[str, str]) -> None:
+    """Fill a server that doesn't know one setting of this pg_restore's: by psql, and without the setting."""
+    words = ["--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1", "--set=VERBOSITY=sqlstate"]
+    command, variables = _command(program.with_name("psql"), url, words, environment)
+    reading = [str(program), "--no-owner", "--file=-", str(dump)]
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(reading, env=variables, stdout=subprocess.PIPE, stderr=errors) as reader,
+        subprocess.Popen(command, env=variables, stdin=subprocess.PIPE, stdout=errors, stderr=errors) as writer,
+    ):
+        assert reader.stdout
+        assert writer.stdin
+        is_set = False
+        # What psql doesn't want any more, it says itself.
+        with suppress(BrokenPipeError), writer.stdin:
+            for line in reader.stdout:
+                if is_set or not line.startswith(_TIMEOUT_SETTING):
+                    writer.stdin.write(line)
+                else:
+                    is_set = True
+            if reader.wait():
+                writer.kill()  # the end of what it got is not the end of the dump
+        status = writer.wait() or reader.wait()
+        errors.seek(0)
+        _refuse_failed(status, errors.read())
+
+
+def _refuse_failed(status: int, said: bytes) -> None:
+    if status:
+        raise DumpFailed(f"the dump could not be restored, and the database is as it was: {_words(said)}")
 
 
 def _candidates(name: str, url: str, environment: Mapping[str, str]) -> list[Path]:

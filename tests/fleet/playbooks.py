@@ -97,8 +97,8 @@ class Operator:
             "packages": str(self.packages),
             "server_program": str(self._program()),
             "server_environment": {"SCOUT_DATA": str(self.server.data)},
-            "starts_within_s": 30,
-            "heard_within_s": 30,
+            "starts_within_s": 45,
+            "heard_within_s": 45,
             "config": {"heartbeat": {"interval_s": 1.0}, "batch": {"age_max_s": 0.5}, "folder": {"settle_s": 0.2}},
             **variables,
         }

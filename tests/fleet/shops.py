@@ -17,7 +17,7 @@ from roots import root_tar, unpacked
 ACCOUNT = "pi"
 SALES = "/var/lib/till/sales"
 NEEDED = ("openssh-server", "sudo")
-_SSHD = "Port {port}\nListenAddress 127.0.0.1\nPasswordAuthentication no\nUseDNS no\n"
+_SSHD = "Port {port}\nListenAddress 127.0.0.1\nAuthorizedKeysFile /etc/ssh/operator.pub\nUseDNS no\n"
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,7 @@ def a_shop(name: str, suite: str, home: Path, public_key: str) -> Iterator[ShopM
     def prepare(tree: Path) -> None:
         subprocess.run(["chroot", tree, "useradd", "--create-home", "--shell", "/bin/sh", ACCOUNT], check=True)
         _write(tree / "etc/ssh/sshd_config.d/test.conf", _SSHD.format(port=port))
-        _write(tree / "root/.ssh/authorized_keys", "")
-        _write(tree / "etc/ssh/keys/authorized", public_key)
-        _write(tree / "etc/ssh/sshd_config.d/key.conf", "AuthorizedKeysFile /etc/ssh/keys/authorized\n")
+        _write(tree / "etc/ssh/operator.pub", public_key)
         _write(tree / "etc/sudoers.d/operator", f"{ACCOUNT} ALL=(ALL) NOPASSWD: ALL\n")
 
     with a_machine(home, root_of(suite, home.parent), prepare=prepare) as machine:

@@ -89,7 +89,7 @@ def test_a_file_on_the_boot_partition_enrols_it_though_the_power_goes_meanwhile(
 ) -> None:
     """Cut as soon as the server let it in; at the next boot the same code still leads to the same device."""
     code, partition = a_code(server, DEVICE), tmp_path / "boot.img"
-    wanted = f'server = "{address_of(server)}"\ncode = "{code}"\n{QUICK}'
+    wanted = f'server = "{address_of(server)}"\ncode = "{code}"\n{QUICK}[folder]\npath = "/var/lib/till/sales"\n'
     disk = write_boot_partition(partition, {"scout-agent.toml": wanted.encode()})
     guest.power_on(*disk)
     until(lambda: _is_enrolled(server), "the server lets it in", ENROLLED_S)

@@ -310,8 +310,11 @@ def _said(office: BackOffice) -> str:
     return office.run("journalctl --unit scout-server --output cat").stdout
 
 
-def test_a_backup_by_the_timers_unit_is_restored_by_the_documented_commands(server_tree: Path, boot: Boot) -> None:
-    """Everything is lost meanwhile; the device's token counts afterwards, and all files are the service's own."""
+@pytest.mark.parametrize("prepared", ["install -d -o scout-server -g scout-server -m 0750 {}", "true"])
+def test_a_backup_by_the_timers_unit_is_restored_by_the_documented_commands(
+    server_tree: Path, boot: Boot, prepared: str
+) -> None:
+    """Whoever made the directory; the device's token counts afterwards, and all files are the service's own."""
     with boot(server_tree) as office:
         office.until_it_answers()
         token = office.token("pi-05")
@@ -321,12 +324,12 @@ def test_a_backup_by_the_timers_unit_is_restored_by_the_documented_commands(serv
         office.run("systemctl start scout-backup")
         sell(token, "a3")
         office.run("systemctl stop scout-server")
-        office.run(f"rm -r {DATA}")
-        office.run(f"install -d -o scout-server -g scout-server -m 0750 {DATA}")
+        office.run(f"mv {DATA} {DATA}.before")
+        office.run(prepared.format(DATA))
         said = office.scout("restore /srv/backup")
-        owners = office.run(f"find {DATA} -not -user scout-server").stdout
         office.run("systemctl start scout-server")
         office.until_it_answers()
+        owners = office.run(f"find {DATA} -not -user scout-server").stdout
         restored = office.sales()
         sell(token, "a3")
         office.until_in_silver("a1", "a2", "a3")

@@ -231,6 +231,15 @@ def test_only_new_objects_are_copied_and_old_dumps_go_but_no_object(warehouse: W
     assert objects(FolderBucket(warehouse.folder / "bucket")) == objects(warehouse.bucket)
 
 
+def test_a_clock_that_went_back_costs_the_newest_backup_nothing(warehouse: Warehouse) -> None:
+    """By its name it is the oldest, and it is not the one that goes."""
+    warehouse.back_up(days=5)
+    warehouse.back_up(days=6)
+    made = warehouse.back_up(days=0, keep=1)
+
+    assert sorted(path.stem for path in warehouse.folder.glob("2*.json")) == [made.name]
+
+
 def test_an_object_that_somebody_replaced_is_counted_and_the_first_is_kept(warehouse: Warehouse) -> None:
     """The copy of what the ledger knows is not lost by what somebody does to the bucket."""
     key = f"{DAY}/pi-06/1.jsonl"
@@ -596,6 +605,23 @@ def test_the_oldest_program_is_taken_that_is_not_too_old(tmp_path: Path, monkeyp
     assert dump.find_program("pg_dump", 15, far, {"PATH": path}) == tmp_path / "a" / "pg_dump"
     with pytest.raises(Misconfigured, match="postgresql-client-16"):
         dump.find_program("pg_dump", 16, far, {"PATH": str(tmp_path / "a")})
+
+
+def test_programs_that_are_newer_than_the_server_will_do(
+    warehouse: Warehouse, empty_database_url: str, elsewhere: FolderBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the server is Debian's PostgreSQL 15, those that come with us set what it doesn't know."""
+    monkeypatch.setattr("server.postgres_binaries.DEBIAN_FOLDER", Path("/nowhere"))
+    newest = CLEAN | {"PATH": "/nowhere"}
+    with BackupFolder(warehouse.folder, writing=True) as held:
+        made = back_up(Source(warehouse.url, warehouse.bucket, None, newest), held, program="1.0", now=NOW)
+        restored = restore_pieces(
+            choose(held, None), empty_database_url, elsewhere, environment=newest, now=NOW, progress=lambda _done: None
+        )
+
+    assert made.moment.postgres >= 18
+    assert restored.rows["silver"] == 4
+    assert contents(empty_database_url) == contents(warehouse.url)
 
 
 @pytest.mark.parametrize("url", ["postgresql://a@127.0.0.1/x", "postgresql:///x", "host=/run/postgresql dbname=x"])

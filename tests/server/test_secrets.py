@@ -117,7 +117,7 @@ def test_a_changed_secret_leaves_the_one_before_it_good_for_the_life_of_a_token(
 ):
     """Devices or not: nothing is lost by it, and it ends by itself."""
     tokens.add_device(connection, "pi-05")
-    secrets._write(secrets.jwt_secret_file(tmp_path), SECRET)
+    secrets.write(secrets.jwt_secret_file(tmp_path), SECRET)
     before, after = changed(connection, tmp_path)
     previous = secrets.find_previous_secret(tmp_path, {}, NOW)
 

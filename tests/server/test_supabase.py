@@ -5,9 +5,12 @@ tests. Who migrates is no superuser.
 """
 
 import json
+import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -19,10 +22,13 @@ from projects import ROLES, STORAGE, make_project, owners
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from server.backup import BackupFolder, Source, back_up
+from server.buckets.folder import FolderBucket
 from server.database import open_pool
 from server.errors import Misconfigured
 from server.etl import run_etl
 from server.gold import refresh
+from server.restore import choose, restore_pieces
 from server.schema import migrate, plan
 
 PROBE = "insert into storage.objects (bucket_id, name, version, metadata, owner_id) values (%s, %s, %s, %s, %s)"
@@ -469,3 +475,42 @@ def test_migrating_names_what_a_device_reaches_only_because_everybody_may(bare_u
         "function leak(integer)",
         "relation notes",
     ]
+
+
+def test_a_project_is_backed_up_and_restored_into_another_by_its_owner(cluster_url: str, tmp_path: Path) -> None:
+    """Who is no superuser: our schemas alone are taken, and what only Supabase has is made there anew."""
+    (tmp_path / "backup").mkdir()
+    policies = "select polname from pg_policy order by 1"
+    with a_database(cluster_url) as lost, a_database(cluster_url) as other:
+        for url in (lost, other):
+            make_project(url)
+        with psycopg.connect(owners(lost), autocommit=True) as connection:
+            migrate(connection)
+            connection.execute("insert into scout_edge.devices (device_id, source) values ('pi-05', '')")
+            connection.execute("create table public.profiles (id int)")  # another project's
+            expected = connection.execute(policies).fetchall()
+        with BackupFolder(tmp_path / "backup", writing=True) as held:
+            back_up(
+                Source(owners(lost), None, None, os.environ), held, program="1.0", now=datetime(2026, 1, 21, tzinfo=UTC)
+            )
+            chosen = choose(held, None)
+            bucket = FolderBucket(tmp_path / "bucket")
+            restore_pieces(
+                chosen,
+                owners(other),
+                bucket,
+                environment=os.environ,
+                now=chosen.manifest.made_at,
+                progress=lambda _done: None,
+            )
+        with psycopg.connect(owners(other), autocommit=True) as connection:
+            devices = connection.execute("select device_id from scout_edge.devices").fetchall()
+            found = connection.execute(policies).fetchall()
+            theirs = connection.execute("select to_regclass('public.profiles')").fetchone()
+            left = migrate(connection)
+
+    assert devices == [("pi-05",)]
+    assert expected
+    assert found == expected
+    assert theirs == (None,)
+    assert left == ()
