@@ -16,6 +16,10 @@ from stage import Play
 
 WRONG_CLOCK = Path(__file__).resolve().parents[1] / "road" / "wrong_clock_agent.py"
 SOLD_MEANWHILE = 20
+A_MINUTE_LATER = """
+    update scout_edge.awaited
+    set asked_at = asked_at - interval '2 minutes', checked_at = checked_at - interval '2 minutes'
+"""
 
 
 def _all_is_delivered(play: Play) -> None:
@@ -139,6 +143,18 @@ def _the_till_sells_on(play: Play) -> None:
     _all_is_delivered(play)
 
 
+def _devices_send_what_it_lacks(play: Play) -> None:
+    """The server calls absent only what it looked for in vain for a minute: here that is over at once."""
+    play.shop.wait_for(lambda: play.shop.unsettled() > 0, "nothing was awaited again")
+
+    def is_settled() -> bool:
+        play.do(A_MINUTE_LATER)
+        return play.shop.unsettled() == 0
+
+    play.shop.wait_for(is_settled, "nothing was sent again")
+    play.wait_for_gold()
+
+
 def _the_server_is_gone(play: Play) -> None:
     """As in a power cut. The device has noticed."""
     play.house.server.kill()
@@ -179,6 +195,7 @@ DIRECTIONS: Mapping[str, Callable[[Play], None]] = {
     "there is room again": _there_is_room_again,
     "there is a project": _there_is_a_project,
     "the till sells on": _the_till_sells_on,
+    "devices send what it lacks": _devices_send_what_it_lacks,
     "the server is gone, and the till sells on": _the_server_is_gone,
     "the server is back": _the_server_is_back,
     "the line is down, and the till sells on": _the_line_is_down,
