@@ -190,5 +190,5 @@ def test_each_source_may_be_the_only_one_and_one_must_be(tmp_path: Path) -> None
 
 def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
     """The newcomer's first mistake."""
-    with pytest.raises(Misconfigured, match=r"none\.toml does not exist\. Copy config\.example\.toml"):
+    with pytest.raises(Misconfigured, match=r"none\.toml does not exist\. .*sudo scout-agent enrol"):
         configuration.load(tmp_path / "none.toml")
