@@ -193,7 +193,10 @@ def test_the_hardening_forbids_what_the_agent_never_does_and_nothing_that_it_doe
     machine.path("/run/systemd/system/scout-probe.service").write_text(UNIT.read_text())
     drop_in = machine.path("/run/systemd/system/scout-probe.service.d/probe.conf")
     drop_in.parent.mkdir()
-    drop_in.write_text(f"[Service]\nType=oneshot\nRestart=no\nWatchdogSec=0\nExecStart=\nExecStart={HOUSE}/probe\n")
+    drop_in.write_text(
+        "[Unit]\nConditionPathExists=\n"
+        f"[Service]\nType=oneshot\nRestart=no\nWatchdogSec=0\nExecStart=\nExecStart={HOUSE}/probe\n"
+    )
     machine.run("systemctl daemon-reload")
     machine.run("systemctl start scout-probe")
     messages = [entry["MESSAGE"] for entry in machine.journal("scout-probe")]
