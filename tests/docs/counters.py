@@ -71,8 +71,17 @@ class Counter(Shop):
         return status_of(self.config, clock=SystemClock(), version=VERSION).status.to_fields()
 
     def wait_until_settled(self) -> None:
-        """Wait until each sale has its receipt."""
+        """Wait until each sale that was handed over, the till's log included, has its receipt."""
+        self.wait_for(self._has_read_the_log, "the till's log was not read")
         self.wait_for(lambda: self.unsettled() == 0, "not settled")
+
+    def _has_read_the_log(self) -> bool:
+        logs = [path.stat() for path in self.log_folder.glob("*.jsonl")]
+        if not logs:
+            return True
+        with self._reading() as spool:
+            taken = dict(spool.execute("select inode, max(bytes_taken) from tail_marks group by inode").fetchall())
+        return all(taken.get(log.st_ino) == log.st_size for log in logs)
 
     def wait_for(self, happened: Callable[[], bool], complaint: str) -> None:
         """Wait, and show the agent's log if it doesn't happen."""
