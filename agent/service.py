@@ -14,10 +14,13 @@ SYSTEMD_RUNS = Path("/run/systemd/system")
 ANSWERS_WITHIN_S = 20.0
 
 
-def start_service(config_file: Path) -> bool:
-    """Have systemd start the service, if the config is the service's; say whether it took that on."""
+def start_service(config_file: Path, systemd_runs: Path = SYSTEMD_RUNS) -> bool:
+    """Have systemd start the service, if the config is the service's; say whether it took that on.
+
+    `systemd_runs`: what exists where systemd is this machine's first process, see sd_booted(3).
+    """
     is_ours = config_file.resolve() == CONFIG_DEFAULT and os.geteuid() == 0
-    if not (is_ours and SYSTEMD_RUNS.exists()):
+    if not (is_ours and systemd_runs.exists()):
         return False
     try:
         return (

@@ -254,6 +254,13 @@ def test_what_is_written_shows_the_keys_worth_knowing_and_each_example_is_good(t
     assert (with_examples.folder.path, with_examples.upload.rate_kbit_max) == (TILL_FOLDER, 64)
 
 
-def test_only_the_services_own_config_starts_the_service(tmp_path: Path) -> None:
-    """A trial in somebody's folder starts nothing on the machine."""
-    assert start_service(tmp_path / "config.toml") is False
+def test_only_the_services_own_config_starts_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trial in somebody's folder starts nothing on the machine, though its systemd would."""
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text("#!/bin/sh\n")
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+    assert start_service(tmp_path / "config.toml", systemd_runs=tmp_path) is False
+    assert start_service(configuration.CONFIG_DEFAULT, systemd_runs=tmp_path / "not") is False
+    assert start_service(configuration.CONFIG_DEFAULT, systemd_runs=tmp_path) is (os.geteuid() == 0)
