@@ -43,6 +43,13 @@ def _the_agent_runs(play: Play) -> None:
     _a_sale_is_delivered(play)
 
 
+def _an_object_was_uploaded(play: Play) -> None:
+    """By the bucket, where an agent begins: another page's outage may have sent it to the endpoint for a while."""
+    stop([play.shop.process])
+    _the_agent_runs(play)
+    assert play.ask("select bucket from scout_bronze.files order by file_id desc limit 1") != "endpoint"
+
+
 def _an_hour_passes(play: Play) -> None:
     """Since the device was heard last with the card before."""
     play.do(
@@ -183,6 +190,7 @@ DIRECTIONS: Mapping[str, Callable[[Play], None]] = {
     "all is delivered": _all_is_delivered,
     "a sale is delivered": _a_sale_is_delivered,
     "the agent runs": _the_agent_runs,
+    "an object was uploaded": _an_object_was_uploaded,
     "an hour passes": _an_hour_passes,
     "it was silent for three days": _it_was_silent_for_three_days,
     "a line was refused": _a_line_was_refused,
