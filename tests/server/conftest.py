@@ -6,8 +6,6 @@ Databases are copied from a migrated template, which is many times quicker than 
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,60 +13,30 @@ import psycopg
 import pytest
 from bucket_forms import FORMS, S3_KEYS, Form, folder_form, moto_server, s3_client, s3_form, supabase_form
 from ceph import ceph_gateway
-from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from clusters import a_database, a_postgres, create_database
+from projects import ROLES, make_project
 from psycopg_pool import ConnectionPool
 from supabase_stand_in import StandIn, running_stand_in
 
 from server.buckets.folder import FolderBucket
 from server.database import open_pool
-from server.embedded import DataDirectory, EmbeddedPostgres
 from server.schema import migrate
 
 TEMPLATE = "scout_template"
 
-_numbers = count(1)
-
-
-@contextmanager
-def a_postgres() -> Iterator[str]:
-    """Start the PostgreSQL that `scout-server up` would start; yield the URL of its first database."""
-    # Not below pytest's own folder, which PostgreSQL's account can't pass through.
-    folder = Path(tempfile.mkdtemp(prefix="scout-test-"))
-    folder.chmod(0o711)
-    try:
-        with DataDirectory(folder / "data") as data, EmbeddedPostgres(data) as postgres:
-            yield postgres.dsn
-    finally:
-        shutil.rmtree(folder)
-
-
-@contextmanager
-def a_database(postgres_url: str, template: str = "template0") -> Iterator[str]:
-    """Make a database, yield its URL, and drop it."""
-    name = f"scout_test_{next(_numbers)}"
-    _create_database(postgres_url, name, template)
-    yield _url_of(postgres_url, name)
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
-
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """Start the PostgreSQL of this run. It doesn't flush: its tests end processes at worst, never the machine."""
+    """Start the PostgreSQL of this run."""
     with a_postgres() as url:
-        with psycopg.connect(url, autocommit=True) as connection:
-            for setting in ("fsync", "full_page_writes"):
-                connection.execute(f"alter system set {setting} = off".encode())
-            connection.execute("select pg_reload_conf()")
         yield url
 
 
 @pytest.fixture(scope="session")
 def template_database(postgres_url: str) -> str:
     """Make the migrated database of which each test gets a copy."""
-    _create_database(postgres_url, TEMPLATE, "template0")
-    with psycopg.connect(_url_of(postgres_url, TEMPLATE), autocommit=True) as connection:
+    url = create_database(postgres_url, TEMPLATE, "template0")
+    with psycopg.connect(url, autocommit=True) as connection:
         migrate(connection)
     return TEMPLATE
 
@@ -84,6 +52,22 @@ def empty_database_url(postgres_url: str) -> Iterator[str]:
 def database_url(postgres_url: str, template_database: str) -> Iterator[str]:
     """Make a migrated database."""
     with a_database(postgres_url, template_database) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def cluster_url() -> Iterator[str]:
+    """Start another PostgreSQL with a project's roles: they belong to a cluster, and other tests must not meet them."""
+    with a_postgres() as url, psycopg.connect(url, autocommit=True) as superuser:
+        superuser.execute(ROLES)
+        yield url
+
+
+@pytest.fixture
+def project_url(cluster_url: str) -> Iterator[str]:
+    """Make a project's database as Supabase hands it over; yield the superuser's URL of it."""
+    with a_database(cluster_url) as url:
+        make_project(url)
         yield url
 
 
@@ -144,13 +128,3 @@ def form(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Form]:
     }
     with opened[request.param]() as given:
         yield given
-
-
-def _create_database(postgres_url: str, name: str, template: str) -> None:
-    statement = sql.SQL("create database {} template {}")
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
-
-
-def _url_of(postgres_url: str, name: str) -> str:
-    return make_conninfo(postgres_url, dbname=name)

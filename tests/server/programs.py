@@ -68,9 +68,9 @@ class Up:
 
 
 @contextmanager
-def data_folder() -> Iterator[Path]:
+def data_folder(place: Path | None = None) -> Iterator[Path]:
     """A folder that PostgreSQL's account can pass through, unlike pytest's own."""
-    folder = Path(tempfile.mkdtemp(prefix="scout-test-"))
+    folder = Path(tempfile.mkdtemp(prefix="scout-test-", dir=place))
     folder.chmod(0o711)
     try:
         yield folder / "data"

@@ -13,7 +13,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from answers import assert_same, found, told
-from conftest import a_database
+from clusters import a_database
 from deliveries import foreign, jsonl_of, name_of, posted
 from histories import SOURCES, UNREADABLE, ZONES, history, join_devices, set_zones
 from landing import Landed

@@ -15,10 +15,10 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import a_database, a_postgres
+from clusters import a_database
 from landing import land, record
 from programs import scout_server
-from projects import ROLES, STORAGE, make_project, owners
+from projects import STORAGE, make_project, owners
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
@@ -44,26 +44,10 @@ CLAIMS: dict[str, Any] = {
 ALLOWED = {"mimetype": "application/gzip", "contentLength": 100}
 
 
-@pytest.fixture(scope="module")
-def cluster_url() -> Iterator[str]:
-    """Start a PostgreSQL of its own: roles belong to a cluster, and other tests must not meet a project's."""
-    with a_postgres() as url, psycopg.connect(url, autocommit=True) as superuser:
-        superuser.execute(ROLES)
-        yield url
-
-
 @pytest.fixture
-def bare_url(cluster_url: str) -> Iterator[str]:
-    """Make a project's database as Supabase hands it over; yield the superuser's URL of it."""
-    with a_database(cluster_url) as url:
-        make_project(url)
-        yield url
-
-
-@pytest.fixture
-def owner(bare_url: str) -> Iterator[psycopg.Connection]:
+def owner(project_url: str) -> Iterator[psycopg.Connection]:
     """Connect to it as the project's owner, who is no superuser."""
-    with psycopg.connect(owners(bare_url), autocommit=True) as opened:
+    with psycopg.connect(owners(project_url), autocommit=True) as opened:
         yield opened
 
 
@@ -257,9 +241,9 @@ def test_the_bucket_is_private(project: psycopg.Connection) -> None:
     assert project.execute("select public, file_size_limit from storage.buckets").fetchall() == [(False, 52_428_800)]
 
 
-def test_a_public_bucket_is_refused(bare_url: str, owner: psycopg.Connection) -> None:
+def test_a_public_bucket_is_refused(project_url: str, owner: psycopg.Connection) -> None:
     """One that is there already is not changed behind its owner's back."""
-    with psycopg.connect(bare_url, autocommit=True) as superuser:
+    with psycopg.connect(project_url, autocommit=True) as superuser:
         superuser.execute(
             "insert into storage.buckets (id, name, public) values ('scout-ingest', 'scout-ingest', true)"
         )
@@ -278,9 +262,9 @@ def test_migrating_a_project_twice_applies_nothing_twice(owner: psycopg.Connecti
     assert migrate(owner) == ()
 
 
-def test_a_plain_database_gets_no_policies_until_storage_appears(bare_url: str, owner: psycopg.Connection) -> None:
+def test_a_plain_database_gets_no_policies_until_storage_appears(project_url: str, owner: psycopg.Connection) -> None:
     """A server that is alone at first may become a project's later."""
-    with psycopg.connect(bare_url, autocommit=True) as superuser:
+    with psycopg.connect(project_url, autocommit=True) as superuser:
         superuser.execute("drop schema storage cascade")
         applied = migrate(owner)
         superuser.execute(STORAGE)
@@ -299,13 +283,13 @@ def test_who_migrates_may_become_the_devices_role(owner: psycopg.Connection) -> 
     assert role == ("edge_uploader",)
 
 
-def test_the_owner_counts_what_is_bought_together(bare_url: str, owner: psycopg.Connection) -> None:
+def test_the_owner_counts_what_is_bought_together(project_url: str, owner: psycopg.Connection) -> None:
     """A refresh needs no more than to own what it fills."""
     migrate(owner)
     items = [{"sku": "a", "total_price": 1}, {"sku": "b", "total_price": 1}]
     land(owner, [record(n, {"transaction_id": n, "store_id": "1", "peso_value": 2, "items": items}) for n in range(10)])
 
-    with open_pool(owners(bare_url)) as pool:
+    with open_pool(owners(project_url)) as pool:
         run_etl(pool)
         assert refresh(pool)
 
@@ -399,9 +383,9 @@ def test_of_all_that_is_ours_each_role_reaches_only_what_it_is_for(project: psyc
     }
 
 
-def test_what_a_project_gives_to_everybody_by_default_is_taken_back(bare_url: str) -> None:
+def test_what_a_project_gives_to_everybody_by_default_is_taken_back(project_url: str) -> None:
     """New tables, functions and sequences of ours are nobody's, even where the schemas were opened to all."""
-    with psycopg.connect(bare_url, autocommit=True) as superuser, superuser.transaction(force_rollback=True):
+    with psycopg.connect(project_url, autocommit=True) as superuser, superuser.transaction(force_rollback=True):
         superuser.execute(GENEROUS)
         superuser.execute("set local session authorization project_owner")
         migrate(superuser)
@@ -456,17 +440,17 @@ def test_the_policy_asks_the_one_function_that_it_may(project: psycopg.Connectio
     assert [name for (name,) in may] == ["may_upload"]
 
 
-def test_migrating_names_what_a_device_reaches_only_because_everybody_may(bare_url: str) -> None:
+def test_migrating_names_what_a_device_reaches_only_because_everybody_may(project_url: str) -> None:
     """Functions of the project that nobody closed, a table that somebody opened, and each extension once."""
-    nothing = scout_server("migrate", "--database-url", owners(bare_url))
-    with psycopg.connect(bare_url, autocommit=True) as superuser:
+    nothing = scout_server("migrate", "--database-url", owners(project_url))
+    with psycopg.connect(project_url, autocommit=True) as superuser:
         superuser.execute("create function public.leak(integer) returns integer language sql return $1")
         superuser.execute("create table public.notes (text text); grant select on public.notes to public")
         superuser.execute("create function public.closed() returns integer language sql return 1")
         superuser.execute("revoke all on function public.closed() from public")
         superuser.execute("create schema hidden; create function hidden.far() returns integer language sql return 1")
         superuser.execute("create extension btree_gist schema public")
-    named = scout_server("migrate", "--database-url", owners(bare_url))
+    named = scout_server("migrate", "--database-url", owners(project_url))
 
     assert (nothing.returncode, "PUBLIC" in nothing.stderr) == (0, False)
     assert named.returncode == 0

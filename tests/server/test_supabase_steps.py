@@ -12,9 +12,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from conftest import a_database, a_postgres
+from clusters import a_database
 from programs import CLEAN
-from projects import ROLES, make_project, owners
+from projects import make_project, owners
 
 from server.postgres_binaries import find_binaries
 from server.schema import migrate
@@ -53,22 +53,6 @@ LACKS = {
     "the bucket takes 50 MiB of any type, or is not there yet": (BUCKET + "false, 1048576)", ""),
 }
 """What takes each thing away from a project, and what gives back of it what belongs to the whole cluster."""
-
-
-@pytest.fixture(scope="module")
-def cluster_url() -> Iterator[str]:
-    """Start a PostgreSQL of its own: here no database was ever migrated."""
-    with a_postgres() as url, psycopg.connect(url, autocommit=True) as superuser:
-        superuser.execute(ROLES)
-        yield url
-
-
-@pytest.fixture
-def project_url(cluster_url: str) -> Iterator[str]:
-    """Make a project's database as Supabase hands it over; yield the superuser's URL of it."""
-    with a_database(cluster_url) as url:
-        make_project(url)
-        yield url
 
 
 @pytest.fixture(scope="module")
