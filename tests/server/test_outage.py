@@ -49,7 +49,8 @@ def test_every_endpoint_says_503_while_postgres_is_away_and_works_again_when_it_
             away = answers()
             postgres.start()
             with pool.connection(30):
-                back = answers()
+                pass  # given back, so that the next one need not be made within database_wait_s
+            back = answers()
 
             assert away == [503, 503, 500, 503]
             assert back == [200] * 4
