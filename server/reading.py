@@ -39,6 +39,12 @@ LINE_BYTES_MAX = 4 * 1024 * 1024
 ARRAY_BYTES_MAX = 32 * 1024 * 1024
 """Expanded, of an object that is one JSON array: whether it is one can only be said of the whole."""
 
+LINES_MAX = 10_000_000
+"""Of an object, blank ones included: line feeds alone shrink to a thousandth, and each costs time."""
+
+REFUSED_MAX = 100_000
+"""Of an object's lines. What has more of them is no till's, and is held as one object instead."""
+
 _CALLS_ITSELF_A_BATCH = re.compile(r"[0-9a-f]{16}-\d+-\d+-[0-9a-f]{16}[^/]*\.jsonl\.gz", re.IGNORECASE)
 
 
@@ -131,11 +137,12 @@ def content_of(key: str, stored: Iterable[bytes]) -> Content:
             raise Unreadable(f"it is called like a batch, but its name is none: {problem}") from None
     else:
         jsonl = expanded(stored, "gzip", BATCH_BYTES_MAX)
-        return Content(key, name.device_id, name, _batch_lines(jsonl, name, LINE_BYTES_MAX))
+        return Content(key, name.device_id, name, _few_refused(_batch_lines(jsonl, name, LINE_BYTES_MAX)))
     device_id = device_of(key)
     form, encoding = _form_of(key)
     text = expanded(stored, encoding, FOREIGN_BYTES_MAX)
-    return Content(key, device_id, None, _foreign_lines(text, key, device_id, lines_only=form == "jsonl"))
+    lines = _foreign_lines(text, key, device_id, lines_only=form == "jsonl")
+    return Content(key, device_id, None, _few_refused(lines))
 
 
 def device_of(key: str) -> str:
@@ -193,7 +200,7 @@ def _batch_lines(jsonl: Iterable[bytes], name: BatchName, bytes_max: int) -> Ite
     measure = _Measure()
     problem = ""
     number = 0
-    for number, text in enumerate(lines_of(measure.passing(jsonl), bytes_max), start=1):
+    for number, text in _numbered(measure.passing(jsonl), bytes_max):
         seq = name.first_seq + number - 1
         if number > name.rows:
             continue  # counted alone: it may be any number of lines
@@ -259,9 +266,25 @@ def _judged(
         yield Line(piece.line, piece.text, None, _identity(key, place, piece, transaction), claimed)
 
 
+def _numbered(text: Iterable[bytes], bytes_max: int) -> Iterator[tuple[int, bytes | Overlong]]:
+    for number, line in enumerate(lines_of(text, bytes_max), start=1):
+        if number > LINES_MAX:
+            raise Unreadable(f"it has more than {LINES_MAX} lines, blank ones included")
+        yield number, line
+
+
+def _few_refused(lines: Iterable[Line | Refused | Whole]) -> Iterator[Line | Refused | Whole]:
+    refused = 0
+    for line in lines:
+        refused += isinstance(line, Refused)
+        if refused > REFUSED_MAX:
+            raise Unreadable(f"more than {REFUSED_MAX} of its lines are no transactions")
+        yield line
+
+
 def _lines(text: Iterable[bytes]) -> Iterator[Piece | Refused]:
     """Divide JSONL as `split_lines` does."""
-    for number, line in enumerate(lines_of(text, LINE_BYTES_MAX), start=1):
+    for number, line in _numbered(text, LINE_BYTES_MAX):
         if isinstance(line, Overlong):
             yield _refused_overlong(number, line, None)
         elif stripped := (line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line).strip(BLANK):

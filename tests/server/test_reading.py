@@ -19,6 +19,8 @@ from server.lines import HEAD_BYTES
 from server.reading import (
     ARRAY_BYTES_MAX,
     LINE_BYTES_MAX,
+    LINES_MAX,
+    REFUSED_MAX,
     Delivery,
     Line,
     Refused,
@@ -318,6 +320,28 @@ def test_lines_come_before_the_end_is_known() -> None:
     lines = content_of(f"{FOLDER}/a.jsonl", sales).lines
 
     assert [line.line for line in (next(lines), next(lines)) if isinstance(line, Line)] == [1, 2]
+
+
+@pytest.mark.parametrize("file", ["a.jsonl", "a.jsonl.gz"])
+def test_an_object_of_line_feeds_is_given_up(file: str) -> None:
+    """A few thousand bytes expand to so many that a loader would have nothing else to do."""
+    feeds = b"\n" * (LINES_MAX + 1)
+    stored = [gzip.compress(feeds, 1)] if file.endswith("gz") else [feeds]
+
+    with pytest.raises(Unreadable, match="more than 10000000 lines"):
+        list(content_of(f"{FOLDER}/{file}", stored).lines)
+
+
+def test_an_object_with_too_many_bad_lines_is_held_as_one() -> None:
+    """One more than are held line by line; a batch's too, and good ones don't count."""
+    bad = b"x\n" * REFUSED_MAX
+    batch_name = name_of(bad + b"x\n", 1, REFUSED_MAX + 1)
+    few = list(content_of(f"{FOLDER}/a.jsonl", [bad, SALES]).lines)
+
+    assert [sum(isinstance(line, kind) for line in few) for kind in (Refused, Line, Whole)] == [REFUSED_MAX, 2, 1]
+    for key, stored in ((f"{FOLDER}/a.jsonl", [bad, b"x\n", SALE]), (batch_name.key, [gzip.compress(bad + b"x\n")])):
+        with pytest.raises(Unreadable, match="more than 100000 of its lines"):
+            list(content_of(key, stored).lines)
 
 
 @pytest.mark.parametrize("file", ["a.jsonl", "a.json.gz"])
