@@ -25,12 +25,13 @@ from pathlib import Path
 from typing import IO, Self
 
 import msgspec
+import psycopg
 import structlog
 
 from server import secrets
 from server.bucket import Bucket
 from server.copies import PIECE_BYTES, Objects, StoredFile, copy_objects, stored_file
-from server.dump import Moment, a_moment, dumped
+from server.dump import Moment, a_moment, dumped, note_backup
 from server.errors import Misconfigured, ServerError
 from server.files import hand_over, sync_folder, write_safely
 
@@ -165,11 +166,20 @@ def back_up(
     moment = replace(moment, snapshot="")
     manifest = Manifest(FORMAT, now, program, moment, dump, objects, listed, kept_secrets)
     write_safely(folder.path / f"{name}.json", msgspec.json.format(msgspec.json.encode(manifest)), 0o600)
+    _tell(source.url)
     # Not this one, though a clock that went back makes it look old.
     others = [other for other in folder.names() if other != name]
     for old in others[keep - 1 :] if keep else []:
         folder.forget(old)
     return manifest
+
+
+def _tell(url: str) -> None:
+    """Let the database know, where we may write to it: it is its metrics that miss a backup."""
+    try:
+        note_backup(url)
+    except psycopg.Error as error:
+        log.warning("backup_not_noted", sqlstate=error.sqlstate, consequence="alerts will call it missing")
 
 
 def _hold(path: Path, writing: bool) -> int:

@@ -76,6 +76,12 @@ def a_moment(url: str, environment: Mapping[str, str]) -> Iterator[Moment]:
         )
 
 
+def note_backup(url: str) -> None:
+    """Note in the database that a backup of it is complete, for whoever watches. Raises psycopg.Error."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(_QUERIES["note_backup"])
+
+
 @contextmanager
 def dumped(url: str, moment: Moment, *, everything: bool, environment: Mapping[str, str]) -> Iterator[IO[bytes]]:
     """Give the dump of a moment as it is made: of all schemas, or of ours. Only after the `with` it is complete.
@@ -106,10 +112,9 @@ def dumped(url: str, moment: Moment, *, everything: bool, environment: Mapping[s
 def restore(url: str, dump: Path, moment: Moment, environment: Mapping[str, str]) -> list[str]:
     """Fill a database with what was dumped of that moment, and bring it to this version; return the roles made.
 
-    Raises Misconfigured, with nothing changed, where something of ours is there already, and DumpFailed.
+    It must hold nothing of ours: see refuse_filled. Raises Misconfigured where no pg_restore fits, and DumpFailed.
     """
     with psycopg.connect(url, autocommit=True) as connection:
-        refuse_filled(connection)
         make_roles(connection)
         roles = _make_missing(connection, moment.roles)
         major = max(moment.postgres, _server_major(connection))

@@ -116,6 +116,8 @@ def _of_road(road: Road) -> Iterator[Metric]:
     yield _gauge("waiting_rows_oldest_age_seconds", "How long the oldest has waited.", road.rows_oldest_s or 0)
     is_held = road.renewals_held_since is not None
     yield _gauge("renewals_held", "1 while no token is renewed, after a restore, else 0.", is_held)
+    backup_s = road.backed_up_at.timestamp() if road.backed_up_at else 0
+    yield _gauge("last_backup_timestamp_seconds", "When the newest backup was complete; 0 before the first.", backup_s)
     yield _gauge("failed_loads", "Loads that the ETL could not move and tries again.", road.loads_failed)
 
 

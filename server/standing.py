@@ -86,7 +86,10 @@ class Troubles:
 
 @dataclass(frozen=True, slots=True)
 class Road:
-    """What waits on its way from the bucket to silver. Counts up to COUNTED_MAX; ages None where nothing waits."""
+    """What waits on its way from the bucket to silver. Counts up to COUNTED_MAX; ages None where nothing waits.
+
+    And what an operator must not forget meanwhile: renewals that are held, and the last backup.
+    """
 
     at: datetime
     objects_waiting: int
@@ -96,6 +99,7 @@ class Road:
     rows_oldest_s: float | None
     loads_failed: int
     renewals_held_since: datetime | None  # after a restore, until an operator has looked at who is revoked
+    backed_up_at: datetime | None  # the newest backup that `backup` completed
 
 
 @dataclass(frozen=True, slots=True)

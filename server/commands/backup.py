@@ -139,7 +139,7 @@ def _say_made(made: Manifest, folder: Path, kept: int, as_json: bool) -> None:
         typer.echo(f"{folder}/secrets holds what signs the devices' tokens: keep {folder} as closed as the server")
     else:
         typer.echo("no JWT secret is known here: keep it elsewhere, or no device's token counts afterwards", err=True)
-    typer.echo(f"{kept} backups in {folder}")
+    typer.echo(f"{kept} backup{'s' if kept > 1 else ''} in {folder}")
 
 
 def _say_restored(restored: Restored, folder: Path, dry_run: bool, as_json: bool) -> None:

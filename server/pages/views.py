@@ -145,8 +145,10 @@ def code(device_id: str, made: str, server: str, *, is_revoked: bool) -> Page:
 
 def road(fleet: Fleet, traffic: Traffic) -> Page:
     """Where sales wait on their way, and how requests are answered."""
+    waiting = fleet.road()
     values = {
-        "stages": _stages(fleet.standings(), fleet.road()),
+        "stages": _stages(fleet.standings(), waiting),
+        "backed_up_at": waiting.backed_up_at,
         "lags": fleet.lags(),
         "promise": _promise(fleet.lags()),
         "recent": traffic.recent(),

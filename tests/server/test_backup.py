@@ -7,7 +7,7 @@ import stat
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from bucket_forms import Form
 from deliveries import put_batch
 from disks import tmpfs
 from programs import CLEAN, PROGRAM, data_folder
+from psycopg.conninfo import make_conninfo
+from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from server import dump, schema
@@ -325,6 +327,57 @@ def test_copying_that_was_broken_off_goes_on(warehouse: Warehouse, after: int) -
     assert made.objects is not None
     assert (checked.objects, checked.damaged, checked.missing) == (made.objects.count, [], [])
     assert made.objects.count == len(objects(warehouse.bucket)) == 4
+
+
+def test_each_line_of_the_list_is_written_before_its_copy_is_there(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut between the two leaves a line without a copy, and never a copy that nobody knows the hash of."""
+    listed_then: dict[str, bool] = {}
+    put_new = FolderBucket.put_new
+
+    def put_and_look(copies: FolderBucket, key: str, body: bytes) -> None:
+        listed_then[key] = key in (warehouse.folder / "objects.jsonl").read_text()
+        put_new(copies, key, body)
+
+    monkeypatch.setattr(FolderBucket, "put_new", put_and_look)
+    warehouse.back_up()
+
+    assert listed_then == dict.fromkeys(objects(warehouse.bucket), True)
+    assert len(listed_then) == 2
+
+
+def test_the_database_knows_when_it_was_backed_up_last(warehouse: Warehouse) -> None:
+    """Only a complete backup counts: one that fails each night is missed."""
+    broken = Source(warehouse.url, _Breaking(warehouse.bucket.folder, 0), None, CLEAN)
+    with psycopg.connect(warehouse.url, autocommit=True) as connection:
+
+        def backed_up_at() -> datetime | None:
+            row = connection.execute("select backed_up_at from scout_edge.settings").fetchone()
+            assert row
+            return row[0]
+
+        with BackupFolder(warehouse.folder, writing=True) as held, pytest.raises(BucketUnavailable):
+            back_up(broken, held, program="1.0", now=NOW)
+        assert backed_up_at() is None
+        warehouse.back_up(days=1)
+        first = backed_up_at()
+        warehouse.back_up(days=2)
+        second = backed_up_at()
+
+    assert first is not None
+    assert second is not None
+    assert first < second
+
+
+def test_whoever_may_only_read_the_database_backs_it_up_too(warehouse: Warehouse) -> None:
+    """Then nobody is told, which is said."""
+    reader = make_conninfo(warehouse.url, options="-c default_transaction_read_only=on")
+    with capture_logs() as said, BackupFolder(warehouse.folder, writing=True) as held:
+        back_up(replace(warehouse.source(), url=reader), held, program="1.0", now=NOW)
+
+    assert [event for event in said if event["event"] == "backup_not_noted"]
+    assert warehouse.checked().objects == 2
 
 
 def test_a_line_that_a_power_cut_left_half_written_harms_nothing(warehouse: Warehouse) -> None:

@@ -632,6 +632,14 @@ def test_held_renewals_are_the_first_thing_to_be_seen(operator: httpx.Client, co
     server_sees(lambda: "confirm-revoked" in operator.get("/fleet").text)
 
 
+def test_the_road_page_tells_of_the_last_backup(operator: httpx.Client, connection: psycopg.Connection):
+    """Or that there was none."""
+    assert "None was made yet" in operator.get("/fleet/road").text
+    connection.execute("update scout_edge.settings set backed_up_at = '2026-01-21 02:30:00+00'")
+
+    server_sees(lambda: "complete 2026-01-21 02:30" in operator.get("/fleet/road").text)
+
+
 def test_accepted_gaps_are_missing_no_more(operator: httpx.Client, connection: psycopg.Connection):
     """An operator closed them, and said why."""
     open_shops(connection, [Shop("pi-05", missing=17)])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from agent_kit import until
 from endpoints import Endpoints, batch, bearer, running, served
 from fleets import Shop, a_fleet, one_of_each, open_shops
 from programs import data_folder, up
@@ -129,6 +130,17 @@ def test_a_server_without_a_data_directory_tells_of_no_disk(pool: ConnectionPool
 
     assert [len(found) > 10 for found in given] == [True, True]
     assert [found.get("scout_server_disk_free_bytes") for found in given] == [None, None]
+
+
+def test_the_last_backup_is_a_metric(server: Endpoints, connection: psycopg.Connection):
+    """When it was complete, in seconds since 1970; 0 before the first, so that an alert finds that, too."""
+    before = scrape(server)["scout_server_last_backup_timestamp_seconds"]
+    connection.execute("update scout_edge.settings set backed_up_at = '2026-01-21 02:30:00+00'")
+    until(lambda: scrape(server)["scout_server_last_backup_timestamp_seconds"] != before, "it is seen")
+    after = scrape(server)["scout_server_last_backup_timestamp_seconds"]
+
+    assert list(before.values()) == [0]
+    assert list(after.values()) == [1768962600]
 
 
 @contextmanager

@@ -8,6 +8,9 @@ select
     (select count(*) from scout_bronze.transactions_raw) as bronze,
     (select count(*) from scout.silver_transactions) as silver
 
+-- note_backup -- a backup is complete
+update scout_edge.settings set backed_up_at = now()
+
 -- roles -- whom this database speaks of: owners, and whoever was given something
 select distinct rolname::text
 from pg_shdepend

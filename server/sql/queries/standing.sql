@@ -47,7 +47,8 @@ select
     due.rows as rows_waiting,
     extract(epoch from now() - due.oldest_at)::float8 as rows_oldest_s,
     due.failed as loads_failed,
-    (select renewals_held_since from scout_edge.settings) as renewals_held_since
+    settings.renewals_held_since,
+    settings.backed_up_at
 from (
     select count(*) as objects, min(found_at) as oldest_at, count(*) filter (where tries > 0) as retried
     from (
@@ -63,6 +64,7 @@ cross join (
         select rows, committed_at, error from scout_bronze.loads order by load_id limit %(counted_max)s
     ) as bounded
 ) as due
+cross join scout_edge.settings
 
 -- lags -- within what time 95 of 100 rows came, of all devices together
 select kind, rows_last_hour::bigint, rows_last_day::bigint, p95_last_hour_s, p95_last_day_s
